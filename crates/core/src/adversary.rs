@@ -1,0 +1,98 @@
+//! Adversarial features: the perturbation of a middle layer that changes the
+//! output most.
+//!
+//! Source: M. Ishii and A. Sato, "Training deep neural networks with
+//! adversarially augmented features for small-scale training datasets", IJCNN
+//! 2019. With h a middle layer's output and g the layers above it,
+//! `r_max = argmax KL(g(h) || g(h + r))` subject to `|r| <= epsilon |h|`, by power
+//! iteration: from a random direction of length `xi |h|`, one step is the
+//! gradient of the divergence by r, brought to length `epsilon |h|`. A sample
+//! whose gradient is exactly zero gets no perturbation.
+//!
+//! This file holds the vector arithmetic; the passes through the layers are in
+//! [`crate::train`].
+
+use crate::decay::norm;
+use crate::random::Random;
+
+/// How to perturb.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adversary {
+    /// Length of the perturbation, relative to |h|.
+    pub epsilon: f32,
+    /// Length of the probe, relative to |h|.
+    pub xi: f32,
+    /// Steps of power iteration, at least 1.
+    pub steps: u32,
+    /// Weight of the adversarial loss beside the clean loss.
+    pub weight: f32,
+}
+
+impl Adversary {
+    /// One power-iteration step with a probe of 0.01, as published.
+    pub const fn new(epsilon: f32) -> Self {
+        Self {
+            epsilon,
+            xi: 0.01,
+            steps: 1,
+            weight: 1.0,
+        }
+    }
+}
+
+/// Fills `directions` with independent normal numbers.
+pub(crate) fn draw(random: &mut Random, directions: &mut [f32]) {
+    for value in directions {
+        *value = random.normal();
+    }
+}
+
+/// Brings every row of `directions` `[B, width]` to `length` times the norm of the
+/// same row of `h`; rows of zeros stay.
+pub(crate) fn scale(directions: &mut [f32], h: &[f32], width: usize, length: f32) {
+    for (row, h) in directions
+        .chunks_exact_mut(width)
+        .zip(h.chunks_exact(width))
+    {
+        // Gradients can be so small that their squares vanish; divide first.
+        let largest = row.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        if largest == 0.0 {
+            continue;
+        }
+        let up = 1.0 / largest;
+        if up.is_infinite() {
+            row.fill(0.0);
+            continue;
+        }
+        for value in row.iter_mut() {
+            *value *= up;
+        }
+        let factor = length * norm(h) / norm(row);
+        for value in row.iter_mut() {
+            *value *= factor;
+        }
+    }
+}
+
+/// `out = h + r`.
+pub(crate) fn perturb(h: &[f32], r: &[f32], out: &mut [f32]) {
+    for ((out, h), r) in out.iter_mut().zip(h).zip(r) {
+        *out = h + r;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_follow_h_even_for_tiny_gradients() {
+        let h = [3.0, 4.0, 0.0, 2.0, 1.0, 1.0];
+        let mut r = [1e-30, 0.0, 0.0, -5.0, 0.0, 0.0];
+        scale(&mut r, &h, 2, 0.1);
+        assert_eq!(r[..2], [0.5, 0.0]);
+        assert_eq!(r[2], 0.0);
+        assert!((r[3] + 0.2).abs() < 1e-7);
+        assert_eq!(r[4..], [0.0, 0.0]);
+    }
+}
