@@ -1,0 +1,392 @@
+//! The flags and commands, as `clap` reads them, and what they mean to the runtime.
+//! Nothing is run here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fieldtune::budget::parse_bytes;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "fieldtune", version, max_term_width = 100)]
+#[command(args_override_self = true)]
+#[command(about = "Fine-tune a pretrained network on the board that uses it")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fine-tune the built-in backbone on bundled samples, evaluate, predict, write a report
+    #[command(after_help = "Example:\n  fieldtune demo")]
+    Demo(DemoArgs),
+    /// List the tensors where a model can be cut
+    #[command(
+        after_help = "Example:\n  fieldtune inspect mobilenet.onnx\n  fieldtune inspect embedded"
+    )]
+    Inspect(InspectArgs),
+    /// Say how much memory and time training would take; trains nothing
+    #[command(after_help = "Example:\n  fieldtune plan samples/ --memory 128M")]
+    Plan(PlanArgs),
+    /// Train a head on a folder of samples, one sub-folder a class
+    #[command(
+        after_help = "Example:\n  fieldtune train samples/ -o birds.head --report birds.html"
+    )]
+    Train(TrainArgs),
+    /// Measure a head on labelled samples that it was not trained on
+    #[command(after_help = "Example:\n  fieldtune eval birds.head other-samples/")]
+    Eval(EvalArgs),
+    /// Label files
+    #[command(
+        after_help = "Example:\n  fieldtune predict birds.head photo.jpg\n  cat photo.jpg | fieldtune predict birds.head -"
+    )]
+    Predict(PredictArgs),
+    /// Look into head files
+    #[command(subcommand)]
+    Head(HeadCommand),
+}
+
+/// Commands on head files.
+#[derive(Debug, Subcommand)]
+pub enum HeadCommand {
+    /// Say what is in a head file
+    #[command(after_help = "Example:\n  fieldtune head show birds.head")]
+    Show {
+        /// The head file
+        head: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Flags of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where to write the head and the report
+    #[arg(short, long, default_value = "fieldtune-demo", value_name = "FOLDER")]
+    pub output: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The ONNX file, or `embedded`
+    pub model: PathBuf,
+    /// The input of a model without a manifest, such as image:3x224x224
+    #[arg(long, value_name = "TENSOR:CxHxW")]
+    pub input: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Folder with one sub-folder a class, or a .csv or .jsonl manifest
+    pub samples: PathBuf,
+    /// How training would be done.
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Folder with one sub-folder a class, or a .csv or .jsonl manifest
+    pub samples: PathBuf,
+    /// The head file to write
+    #[arg(short, long, value_name = "HEAD")]
+    pub output: PathBuf,
+    /// Write an HTML report to this file
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// How to train.
+    #[command(flatten)]
+    pub training: TrainingArgs,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which backbone, and how it is fed.
+#[derive(Clone, Debug, Default, Args)]
+pub struct BackboneArgs {
+    /// An ONNX file instead of the built-in backbone
+    #[arg(long, value_name = "FILE")]
+    pub backbone: Option<PathBuf>,
+    /// The input of a backbone without a manifest, such as image:3x224x224
+    #[arg(long, value_name = "TENSOR:CxHxW", requires = "backbone")]
+    pub input: Option<String>,
+    /// Channel order of that input: channels first or last
+    #[arg(long, value_name = "LAYOUT", requires = "input")]
+    pub layout: Option<LayoutChoice>,
+    /// Grey level, 0 to 255, that becomes 0: one number or one a channel
+    #[arg(long, value_name = "LEVELS", value_delimiter = ',', requires = "input")]
+    pub mean: Option<Vec<f32>>,
+    /// Grey levels are multiplied by this after --mean: one number or one a channel
+    #[arg(
+        long,
+        value_name = "FACTORS",
+        value_delimiter = ',',
+        requires = "input"
+    )]
+    pub scale: Option<Vec<f32>>,
+    /// Backbone runs and searches at once [default: all processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+    /// Where computed features are kept, or `off`
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// A sample that cannot be read is an error, not a note
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// How to train. Every flag can stand in `--config FILE.toml` under the same name.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TrainingArgs {
+    /// The backbone.
+    #[command(flatten)]
+    pub backbone: BackboneArgs,
+    /// The tensor where the backbone is cut
+    #[arg(long, value_name = "TENSOR")]
+    pub cut: Option<String>,
+    /// auto, prototype, linear, or mlp:H[,H...] [default: auto]
+    #[arg(long, value_name = "SHAPE", value_parser = head_shape)]
+    pub head: Option<HeadChoice>,
+    /// How weights are decayed [default: layerwise]
+    #[arg(long, value_name = "HOW")]
+    pub decay: Option<DecayChoice>,
+    /// Where layer-wise coefficients come from [default: chosen]
+    #[arg(long, value_name = "MODE")]
+    pub decay_mode: Option<DecayMode>,
+    /// Decay coefficient of the last layer, or auto
+    #[arg(long, value_name = "X", value_parser = auto_or_number)]
+    pub lambda: Option<Choice>,
+    /// Relative size of adversarial features, auto, or off
+    #[arg(long, value_name = "EPS", value_parser = adversarial)]
+    pub adversarial: Option<Choice>,
+    /// The update rule
+    #[arg(long, value_name = "RULE")]
+    pub optimizer: Option<OptimizerChoice>,
+    /// Passes over all samples
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub epochs: Option<u32>,
+    /// Samples a step
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch: Option<u32>,
+    /// Seed of all random numbers [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Refuse to start if the process would need more, such as 64M
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub memory: Option<u64>,
+    /// Stop searching after this time, such as 60s or 5m [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub time: Option<Duration>,
+    /// The same bits on every kind of processor; slower
+    #[arg(long)]
+    pub reproducible: bool,
+    /// Leave mirror images out: half the work of the backbone, a little less accuracy
+    #[arg(long)]
+    pub no_mirror: bool,
+    /// Read flags from a TOML file; flags on the command line win
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+}
+
+/// Flags of `eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// The head file
+    pub head: PathBuf,
+    /// Folder with one sub-folder a class, or a .csv or .jsonl manifest
+    pub samples: PathBuf,
+    /// The backbone.
+    #[command(flatten)]
+    pub backbone: BackboneArgs,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `predict`.
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// The head file
+    pub head: PathBuf,
+    /// Images; `-` reads one from standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The backbone.
+    #[command(flatten)]
+    pub backbone: BackboneArgs,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--head`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeadChoice {
+    /// Let the search choose.
+    Auto,
+    /// Class means.
+    Prototype,
+    /// One dense layer.
+    Linear,
+    /// Hidden layers of these widths.
+    Mlp(Vec<usize>),
+}
+
+/// A number, or not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Choice {
+    /// Let the search choose.
+    Auto,
+    /// Not at all.
+    Off,
+    /// This value.
+    Value(f32),
+}
+
+/// `--layout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LayoutChoice {
+    /// Channels first.
+    Nchw,
+    /// Channels last.
+    Nhwc,
+}
+
+/// `--decay`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DecayChoice {
+    /// Each layer's coefficient follows the scale of its gradient.
+    Layerwise,
+    /// One coefficient for all layers.
+    Uniform,
+    /// No decay.
+    None,
+}
+
+/// `--decay-mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DecayMode {
+    /// Closed form from the widths and the starting weights.
+    Structural,
+    /// From the gradients of a few batches before training.
+    Measured,
+    /// From a running average during training.
+    Online,
+}
+
+/// `--optimizer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerChoice {
+    /// Gradient descent with momentum.
+    Sgd,
+    /// Adam with decoupled decay.
+    Adamw,
+}
+
+pub(crate) fn head_shape(text: &str) -> Result<HeadChoice, String> {
+    const MAX_WIDTH: usize = 8192;
+    let width = |part: &str| match part.trim().parse() {
+        Ok(width) if (1..=MAX_WIDTH).contains(&width) => Ok(width),
+        _ => Err(format!(
+            "a hidden layer has 1 to {MAX_WIDTH} units, as in mlp:128"
+        )),
+    };
+    match (text, text.strip_prefix("mlp:")) {
+        ("auto", _) => Ok(HeadChoice::Auto),
+        ("prototype", _) => Ok(HeadChoice::Prototype),
+        ("linear", _) => Ok(HeadChoice::Linear),
+        (_, Some(widths)) => {
+            let widths = widths
+                .split(',')
+                .map(width)
+                .collect::<Result<Vec<_>, _>>()?;
+            if widths.len() > 8 {
+                return Err("at most 8 hidden layers".into());
+            }
+            Ok(HeadChoice::Mlp(widths))
+        }
+        ("tail", _) => Err("this version cannot train a backbone's own layers".into()),
+        _ => Err("expected auto, prototype, linear or mlp:H[,H...]".into()),
+    }
+}
+
+pub(crate) fn auto_or_number(text: &str) -> Result<Choice, String> {
+    match (text, text.parse::<f32>()) {
+        ("auto", _) => Ok(Choice::Auto),
+        (_, Ok(value)) if (0.0..=100.0).contains(&value) => Ok(Choice::Value(value)),
+        _ => Err("expected auto or a number from 0 to 100".into()),
+    }
+}
+
+pub(crate) fn adversarial(text: &str) -> Result<Choice, String> {
+    match (text, text.parse::<f32>()) {
+        ("auto", _) => Ok(Choice::Auto),
+        ("off", _) => Ok(Choice::Off),
+        (_, Ok(value)) if value > 0.0 && value <= 10.0 => Ok(Choice::Value(value)),
+        _ => Err("expected auto, off, or a number above 0 and up to 10".into()),
+    }
+}
+
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    parse_bytes(text).map_err(|error| error.to_string())
+}
+
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let parsed = units.iter().find_map(|(unit, seconds)| {
+        let number: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+        Duration::try_from_secs_f64(number * seconds).ok()
+    });
+    parsed.ok_or_else(|| "expected a time such as 60s, 5m or 500ms".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_are_read_and_refused() {
+        assert_eq!(head_shape("mlp:128,64"), Ok(HeadChoice::Mlp(vec![128, 64])));
+        for bad in ["mlp:", "mlp:0", "mlp:9999999", "mlp:1,", "tail", "x"] {
+            assert!(head_shape(bad).is_err(), "{bad}");
+        }
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["60", "s", "-1s", "nans", "1e300h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(adversarial("0.1"), Ok(Choice::Value(0.1)));
+        for bad in ["0", "-1", "nan", "inf", "11", ""] {
+            assert!(adversarial(bad).is_err(), "{bad}");
+            assert!(
+                bad == "0" || bad == "11" || auto_or_number(bad).is_err(),
+                "{bad}"
+            );
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `fieldtune head`.
+
+use std::path::Path;
+
+use fieldtune::error::Result;
+use fieldtune::head::Head;
+use fieldtune::manifest::hexadecimal;
+use serde_json::json;
+
+use crate::print;
+
+/// Says what is in a head file.
+///
+/// # Errors
+/// `BadInput` when it cannot be read.
+pub fn show(path: &Path, as_json: bool) -> Result<()> {
+    let head = Head::load(path)?;
+    let cv = head.trained.cross_validation;
+    let layers: Vec<String> = head
+        .network
+        .layers()
+        .iter()
+        .map(|layer| format!("{layer:?}"))
+        .collect();
+    if as_json {
+        return print::document(&json!({
+            "labels": head.labels,
+            "backbone": {
+                "name": head.backbone.name,
+                "sha256": hexadecimal(&head.backbone.sha256),
+                "cut": head.backbone.cut,
+                "features": head.backbone.features,
+                "preprocessing": head.backbone.preprocessing,
+                "mirrored": head.mirrored,
+            },
+            "layers": layers,
+            "parameters": head.parameters.len(),
+            "temperature": head.temperature,
+            "unknown_below": head.unknown_below,
+            "trained": {
+                "program": head.trained.program,
+                "recipe": head.trained.recipe,
+                "seed": head.trained.seed,
+                "samples": head.trained.samples,
+                "cv": cv.map(|cv| json!({
+                    "accuracy": cv.accuracy, "low": cv.low, "high": cv.high, "n": cv.n,
+                })),
+            },
+        }));
+    }
+    let mut out = String::from("class: training samples\n");
+    for (label, samples) in head.labels.iter().zip(&head.trained.samples) {
+        out += &format!("  {label}: {samples}\n");
+    }
+    let backbone = &head.backbone;
+    out += &format!(
+        "backbone: {} ({})\n",
+        backbone.name,
+        hexadecimal(&backbone.sha256)
+    );
+    out += &format!(
+        "  cut at {}, {} features\n  {}\n",
+        backbone.cut, backbone.features, backbone.preprocessing
+    );
+    out += &format!("layers: {}\n", layers.join(", "));
+    out += &format!("recipe: {}\n", head.trained.recipe);
+    out += &match cv {
+        Some(cv) => format!(
+            "cross-validated: {:.1} % ({:.1} to {:.1} %, {} samples)\n",
+            100.0 * cv.accuracy,
+            100.0 * cv.low,
+            100.0 * cv.high,
+            cv.n
+        ),
+        None => "not cross-validated: too few samples\n".into(),
+    };
+    out += &format!(
+        "made by {}, seed {}\n",
+        head.trained.program, head.trained.seed
+    );
+    print::text(&out)
+}

@@ -1,0 +1,45 @@
+//! The `fieldtune` command: reads flags, calls the runtime, prints. No logic of its
+//! own; what a command does is in crate `fieldtune`.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod config;
+mod demo;
+mod evaluate;
+mod head;
+mod inspect;
+mod predict;
+mod print;
+mod progress;
+mod settings;
+mod train;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command, HeadCommand};
+use fieldtune::error::{Error, Result};
+
+fn main() -> ExitCode {
+    match config::parse(std::env::args_os().collect()).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Plan(args) => train::plan(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Eval(args) => evaluate::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Head(HeadCommand::Show { head, json }) => head::show(&head, json),
+    }
+}
+
+fn fail(error: &Error) -> ExitCode {
+    eprintln!("fieldtune: {error}");
+    ExitCode::from(error.kind().exit_code())
+}

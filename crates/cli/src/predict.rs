@@ -1,0 +1,115 @@
+//! `fieldtune predict`.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use fieldtune::error::{Error, ErrorKind, Result};
+use fieldtune::features::{MAX_SAMPLE_BYTES, Source};
+use fieldtune::head::{Head, Prediction};
+use serde_json::{Map, Value, json};
+
+use crate::args::PredictArgs;
+use crate::progress::Bars;
+use crate::{print, settings};
+
+/// Labels files: all that can be read, then an error if one could not.
+///
+/// # Errors
+/// `BadInput` when a file cannot be read, after the others were labelled.
+pub fn run(args: &PredictArgs) -> Result<()> {
+    let head = Head::load(&args.head)?;
+    let session = settings::using(&args.backbone)?;
+    let standard_input = standard_input(&args.files)?;
+    let sources: Vec<Source<'_>> = args
+        .files
+        .iter()
+        .map(|path| source(path, standard_input.as_deref()))
+        .collect();
+    let bars = Bars::new();
+    let results = session.predict(&head, &args.head, &sources, &bars);
+    bars.finish();
+    let mut unread = None;
+    for (path, result) in args.files.iter().zip(results?) {
+        match result {
+            Ok(prediction) if args.json => print::document(&object(path, &prediction, &head))?,
+            Ok(prediction) => print::text(&line(path, &prediction, &head))?,
+            Err(reason) => {
+                let remedy = "give a jpeg, png, webp or bmp image";
+                let error = Error::at(ErrorKind::BadInput, path, reason, remedy);
+                if let Some(earlier) = unread.replace(error) {
+                    eprintln!("fieldtune: {earlier}");
+                }
+            }
+        }
+    }
+    unread.map_or(Ok(()), Err)
+}
+
+fn source<'a>(path: &'a Path, standard_input: Option<&'a [u8]>) -> Source<'a> {
+    if path == Path::new("-") {
+        Source {
+            path: Path::new("standard input"),
+            label: 0,
+            bytes: standard_input,
+        }
+    } else {
+        Source {
+            path,
+            label: 0,
+            bytes: None,
+        }
+    }
+}
+
+fn standard_input(files: &[PathBuf]) -> Result<Option<Vec<u8>>> {
+    if !files.iter().any(|file| file == Path::new("-")) {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    let read = std::io::stdin()
+        .lock()
+        .take(MAX_SAMPLE_BYTES + 1)
+        .read_to_end(&mut bytes);
+    let wrong = |what: &dyn std::fmt::Display| {
+        let remedy = "pipe one image into the command";
+        Error::at(
+            ErrorKind::BadInput,
+            Path::new("standard input"),
+            what,
+            remedy,
+        )
+    };
+    match read {
+        Err(error) => Err(wrong(&error)),
+        Ok(_) if bytes.len() as u64 > MAX_SAMPLE_BYTES => Err(wrong(&"is too large")),
+        Ok(_) => Ok(Some(bytes)),
+    }
+}
+
+/// One prediction as JSON.
+pub fn object(path: &Path, prediction: &Prediction, head: &Head) -> Value {
+    let pairs = head.labels.iter().zip(&prediction.probabilities);
+    let probabilities: Map<String, Value> = pairs
+        .map(|(label, probability)| (label.clone(), json!(probability)))
+        .collect();
+    json!({
+        "file": path.to_string_lossy(),
+        "label": head.labels[prediction.label],
+        "probability": prediction.probabilities[prediction.label],
+        "unknown": prediction.unknown,
+        "probabilities": probabilities,
+    })
+}
+
+/// One prediction for people.
+pub fn line(path: &Path, prediction: &Prediction, head: &Head) -> String {
+    let name = Error::new(ErrorKind::BadInput, path.display());
+    let doubt = if prediction.unknown {
+        "  (perhaps none of the classes)"
+    } else {
+        ""
+    };
+    let label = &head.labels[prediction.label];
+    let percent = 100.0 * prediction.probabilities[prediction.label];
+    format!("{name}: {label} {percent:.1} %{doubt}\n")
+}

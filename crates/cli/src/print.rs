@@ -1,0 +1,105 @@
+//! What people and scripts read: text on standard output, or one JSON document.
+
+use std::io::Write;
+
+use fieldtune::error::{Error, ErrorKind, Result};
+use fieldtune::evaluation::Evaluation;
+use fieldtune::samples::Skipped;
+use serde_json::{Value, json};
+
+/// Prints one line of JSON.
+///
+/// # Errors
+/// `Failed` when standard output is closed or full.
+pub fn document(value: &Value) -> Result<()> {
+    text(&format!("{value}\n"))
+}
+
+/// Prints text as it is.
+///
+/// # Errors
+/// `Failed` when standard output is closed or full.
+pub fn text(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| {
+            Error::new(
+                ErrorKind::Failed,
+                format_args!("standard output: {error}; is the disk full?"),
+            )
+        })
+}
+
+/// Files that were left out, on standard error: at most a few by name.
+pub fn skipped(skipped: &[Skipped]) {
+    const NAMED: usize = 10;
+    for file in skipped.iter().take(NAMED) {
+        let note = Error::at(ErrorKind::BadInput, &file.path, "skipped", &file.reason);
+        eprintln!("fieldtune: {note}");
+    }
+    if skipped.len() > NAMED {
+        eprintln!("fieldtune: {} more files skipped", skipped.len() - NAMED);
+    }
+}
+
+/// Accuracy with its interval, in words.
+pub fn accuracy(evaluation: &Evaluation) -> String {
+    format!(
+        "{:.1} % right (95 % interval {:.1} to {:.1} %, {} samples)",
+        100.0 * evaluation.accuracy,
+        100.0 * evaluation.low,
+        100.0 * evaluation.high,
+        evaluation.n
+    )
+}
+
+/// The figures of `eval --json`.
+pub fn evaluation_json(evaluation: &Evaluation) -> Value {
+    json!({
+        "accuracy": evaluation.accuracy,
+        "low": evaluation.low,
+        "high": evaluation.high,
+        "n": evaluation.n,
+        "labels": evaluation.labels,
+        "confusion": evaluation.confusion,
+        "per_class": evaluation.per_class,
+        "ece": evaluation.ece,
+        "log_loss": evaluation.log_loss,
+    })
+}
+
+/// The figures of `eval` for people: accuracy, per class, and who is taken for whom.
+pub fn evaluation_text(evaluation: &Evaluation) -> String {
+    let width = evaluation
+        .labels
+        .iter()
+        .map(|label| label.chars().count())
+        .max();
+    let width = width.unwrap_or(0).clamp(5, 30);
+    let mut out = format!("{}\n", accuracy(evaluation));
+    out += &format!("calibration error {:.3}\n\n", evaluation.ece);
+    out += &format!(
+        "{:width$}  precision  recall  samples  taken for\n",
+        "class"
+    );
+    for (class, figures) in evaluation.per_class.iter().enumerate() {
+        let row = &evaluation.confusion[class];
+        let wrong = row
+            .iter()
+            .enumerate()
+            .filter(|(other, count)| *other != class && **count > 0);
+        let wrong: Vec<String> = wrong
+            .map(|(other, count)| format!("{} ({count})", evaluation.labels[other]))
+            .collect();
+        out += &format!(
+            "{:width$}  {:8.1}%  {:5.1}%  {:7}  {}\n",
+            figures.label,
+            100.0 * figures.precision,
+            100.0 * figures.recall,
+            figures.samples,
+            wrong.join(", ")
+        );
+    }
+    out
+}

@@ -1,0 +1,160 @@
+//! From flags to the runtime's settings.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fieldtune::cache::Cache;
+use fieldtune::candidates::Wishes;
+use fieldtune::error::{Error, ErrorKind, Result};
+use fieldtune::manifest::{Flags, Input, Layout};
+use fieldtune::model::Model;
+use fieldtune::recipe::Shape;
+use fieldtune::session::{Session, Settings};
+use fieldtune::{DecayMode as Mode, Optimizer};
+
+use crate::args::{
+    BackboneArgs, Choice, DecayChoice, DecayMode, HeadChoice, LayoutChoice, OptimizerChoice,
+    TrainingArgs,
+};
+
+/// Seconds of search when the user sets none.
+const DEFAULT_TIME: Duration = Duration::from_secs(60);
+
+/// A session for training.
+///
+/// # Errors
+/// When the backbone or the cache cannot be opened, or flags contradict each other.
+pub fn training(args: &TrainingArgs) -> Result<Session> {
+    let mut settings = settings(&args.backbone);
+    settings.wishes = wishes(args)?;
+    settings.cut = args.cut.clone();
+    settings.seed = args.seed.unwrap_or(0);
+    settings.memory_bytes = args.memory;
+    settings.time = args.time.unwrap_or(DEFAULT_TIME);
+    settings.reproducible = args.reproducible;
+    settings.unmirrored = args.no_mirror;
+    session(&args.backbone, settings)
+}
+
+/// A session for using a head.
+///
+/// # Errors
+/// As [`training`].
+pub fn using(args: &BackboneArgs) -> Result<Session> {
+    session(args, settings(args))
+}
+
+fn settings(args: &BackboneArgs) -> Settings {
+    Settings {
+        threads: args.threads.map_or_else(processors, usize::from),
+        strict: args.strict,
+        time: DEFAULT_TIME,
+        ..Settings::default()
+    }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn session(args: &BackboneArgs, settings: Settings) -> Result<Session> {
+    let cache = match args.cache.as_deref() {
+        Some(path) if path == Path::new("off") => Cache::off(),
+        Some(path) => Cache::open(path)?,
+        // Without a home folder there is no place to keep features; that is no
+        // reason not to work.
+        None => Cache::default_dir()
+            .and_then(|dir| Cache::open(&dir).ok())
+            .unwrap_or_else(Cache::off),
+    };
+    Ok(Session::new(model(args)?, cache, settings))
+}
+
+fn model(args: &BackboneArgs) -> Result<Model> {
+    match &args.backbone {
+        None => Model::embedded(),
+        Some(path) => {
+            let layout = match args.layout {
+                Some(LayoutChoice::Nhwc) => Layout::Nhwc,
+                Some(LayoutChoice::Nchw) | None => Layout::Nchw,
+            };
+            let input = args
+                .input
+                .as_deref()
+                .map(|text| input(text, layout))
+                .transpose()?;
+            let flags = Flags {
+                mean: args.mean.clone(),
+                scale: args.scale.clone(),
+                ..Flags::default()
+            };
+            Model::open(path, input, flags)
+        }
+    }
+}
+
+/// Reads `TENSOR:CxHxW`.
+///
+/// # Errors
+/// `Usage` when it is of another form.
+pub fn input(text: &str, layout: Layout) -> Result<Input> {
+    let wrong = || {
+        let what = format_args!("--input {text}: expected TENSOR:CxHxW, such as image:3x224x224");
+        Error::new(ErrorKind::Usage, what)
+    };
+    let (tensor, sizes) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let sizes: Vec<usize> = sizes
+        .split('x')
+        .map(|size| size.parse().map_err(|_| wrong()))
+        .collect::<Result<_>>()?;
+    match sizes[..] {
+        [channels, height, width] if !tensor.is_empty() => Ok(Input {
+            tensor: tensor.to_string(),
+            layout,
+            channels,
+            height,
+            width,
+        }),
+        _ => Err(wrong()),
+    }
+}
+
+fn wishes(args: &TrainingArgs) -> Result<Wishes> {
+    let contradiction = |what: &str| Err(Error::new(ErrorKind::Usage, what));
+    let decay = match (args.decay, args.decay_mode) {
+        (None | Some(DecayChoice::Layerwise), Some(mode)) => Some(match mode {
+            DecayMode::Structural => Mode::Structural,
+            DecayMode::Measured => Mode::Measured,
+            DecayMode::Online => Mode::Online,
+        }),
+        (Some(_), Some(_)) => return contradiction("--decay-mode goes with --decay layerwise"),
+        (Some(DecayChoice::Layerwise), None) => Some(Mode::Structural),
+        (Some(DecayChoice::Uniform), None) => Some(Mode::Uniform),
+        (Some(DecayChoice::None), None) => Some(Mode::None),
+        (None, None) => None,
+    };
+    Ok(Wishes {
+        shape: match &args.head {
+            None | Some(HeadChoice::Auto) => None,
+            Some(HeadChoice::Prototype) => Some(Shape::Prototype),
+            Some(HeadChoice::Linear) => Some(Shape::Linear),
+            Some(HeadChoice::Mlp(hidden)) => Some(Shape::Mlp(hidden.clone())),
+        },
+        optimizer: args.optimizer.map(|choice| match choice {
+            OptimizerChoice::Sgd => Optimizer::SGD,
+            OptimizerChoice::Adamw => Optimizer::ADAMW,
+        }),
+        decay,
+        lambda: match args.lambda {
+            Some(Choice::Value(value)) => Some(value),
+            _ => None,
+        },
+        adversarial: match args.adversarial {
+            Some(Choice::Value(value)) => Some(Some(value)),
+            Some(Choice::Off) => Some(None),
+            Some(Choice::Auto) | None => None,
+        },
+        epochs: args.epochs,
+        batch: args.batch.map(|batch| batch as usize),
+    })
+}

@@ -1,0 +1,185 @@
+//! `fieldtune train` and `fieldtune plan`.
+
+use std::path::Path;
+
+use fieldtune::budget::format_size;
+use fieldtune::error::Result;
+use fieldtune::features::Source;
+use fieldtune::forecast::Forecast;
+use fieldtune::report::Report;
+use fieldtune::samples::SampleSet;
+use fieldtune::session::Outcome;
+use fieldtune::store;
+use serde_json::{Value, json};
+
+use crate::args::{PlanArgs, TrainArgs};
+use crate::progress::Bars;
+use crate::{print, settings};
+
+/// Trains and writes the head, and the report if wanted.
+///
+/// # Errors
+/// Whatever went wrong; then nothing is written.
+pub fn run(args: &TrainArgs) -> Result<()> {
+    let session = settings::training(&args.training)?;
+    store::require_writable(&args.output)?;
+    let set = SampleSet::open(&args.samples)?;
+    let bars = Bars::new();
+    let outcome = session.train(&set, &Source::of_set(&set), &bars);
+    bars.finish();
+    let outcome = outcome?;
+    let file_bytes = outcome.head.save(&args.output)?;
+    notes(&outcome);
+    if let Some(path) = &args.report {
+        let report = Report {
+            title: "fieldtune",
+            outcome: &outcome,
+            source: &args.samples,
+            head_file: &args.output,
+            command: &command_line(),
+            test: None,
+            predictions: &[],
+            read: &|path| store::read(path, 1 << 27).ok(),
+        };
+        store::write_atomically(path, report.html().as_bytes())?;
+    }
+    if args.json {
+        return print::document(&document(&outcome, &args.output, args.report.as_deref()));
+    }
+    print::text(&summary(
+        &outcome,
+        &args.output,
+        file_bytes,
+        args.report.as_deref(),
+    ))
+}
+
+/// Says what training would take.
+///
+/// # Errors
+/// `OverBudget` when it is more than `--memory`.
+pub fn plan(args: &PlanArgs) -> Result<()> {
+    let session = settings::training(&args.training)?;
+    let set = SampleSet::open(&args.samples)?;
+    let forecast = session.forecast(&set)?;
+    if let Some(limit_bytes) = args.training.memory {
+        forecast.memory.require(limit_bytes)?;
+    }
+    if args.json {
+        return print::document(&json!({
+            "memory": forecast.memory,
+            "peak_bytes": forecast.peak_bytes,
+            "arena": forecast.arena,
+            "head_bytes": forecast.head_bytes,
+            "seconds": total(&forecast),
+            "seconds_by_part": forecast.seconds,
+        }));
+    }
+    print::text(&plan_text(&forecast))
+}
+
+fn total(forecast: &Forecast) -> f64 {
+    forecast.seconds.features + forecast.seconds.search + forecast.seconds.train
+}
+
+fn plan_text(forecast: &Forecast) -> String {
+    let mut out = format!("memory at most {}\n", format_size(forecast.peak_bytes));
+    for (part, bytes) in forecast.memory.parts() {
+        out += &format!("  {part:12} {:>10}\n", format_size(*bytes));
+    }
+    let seconds = &forecast.seconds;
+    out += &format!("time about {:.0} s\n", total(forecast).ceil());
+    out += &format!("  features     {:>8.1} s\n", seconds.features);
+    out += &format!("  search       {:>8.1} s\n", seconds.search);
+    out += &format!("  training     {:>8.1} s\n", seconds.train);
+    out += &format!("head file at most {}\n", format_size(forecast.head_bytes));
+    out
+}
+
+/// Skipped files and a cache that failed, on standard error.
+pub fn notes(outcome: &Outcome) {
+    print::skipped(&outcome.skipped);
+    if let Some(error) = &outcome.cache_failure {
+        eprintln!("fieldtune: features could not be kept: {error}");
+    }
+}
+
+/// The JSON of `train`.
+pub fn document(outcome: &Outcome, head: &Path, report: Option<&Path>) -> Value {
+    let cv = outcome.expected.as_ref().map(|expected| {
+        json!({
+            "accuracy": expected.accuracy,
+            "low": expected.low,
+            "high": expected.high,
+            "n": expected.n,
+        })
+    });
+    let tried: Vec<Value> = outcome
+        .found
+        .tried
+        .iter()
+        .map(|tried| {
+            json!({
+                "recipe": tried.recipe.to_string(),
+                "accuracy": tried.held_out.accuracy,
+                "log_loss": tried.held_out.log_loss,
+            })
+        })
+        .collect();
+    json!({
+        "head": head,
+        "report": report,
+        "classes": outcome.head.labels,
+        "samples": outcome.samples,
+        "skipped": outcome.skipped.len(),
+        "cv": cv,
+        "recipe": outcome.found.recipe,
+        "recipe_text": outcome.found.recipe.to_string(),
+        "tried": tried,
+        "features": {"computed": outcome.computed, "from_cache": outcome.from_cache},
+        "seconds": {
+            "features": outcome.seconds.features,
+            "search": outcome.seconds.search,
+            "train": outcome.seconds.train,
+        },
+        "peak_rss_bytes": outcome.peak_rss_bytes,
+        "arena_bytes": outcome.arena_bytes,
+    })
+}
+
+/// What people read after training.
+pub fn summary(outcome: &Outcome, head: &Path, file_bytes: u64, report: Option<&Path>) -> String {
+    let mut out = format!(
+        "trained on {} samples of {} classes: {}\n",
+        outcome.samples,
+        outcome.head.labels.len(),
+        outcome.head.labels.join(", ")
+    );
+    out += &match &outcome.expected {
+        Some(expected) => format!("expected on new samples: {}\n", print::accuracy(expected)),
+        None => "too few samples to say how good it is: give at least 2 a class\n".into(),
+    };
+    out += &format!("recipe: {}\n", outcome.found.recipe);
+    let seconds = &outcome.seconds;
+    out += &format!(
+        "features {:.1} s ({} computed, {} from cache), search {:.1} s, training {:.2} s",
+        seconds.features, outcome.computed, outcome.from_cache, seconds.search, seconds.train
+    );
+    if let Some(peak) = outcome.peak_rss_bytes {
+        out += &format!(", peak memory {}", format_size(peak));
+    }
+    out += &format!("\nhead: {} ({})\n", head.display(), format_size(file_bytes));
+    if let Some(report) = report {
+        out += &format!("report: {}\n", report.display());
+    }
+    out
+}
+
+/// The command as the user typed it, for the report.
+pub fn command_line() -> String {
+    let arguments = std::env::args_os().skip(1);
+    let arguments: Vec<String> = arguments
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
+    format!("fieldtune {}", arguments.join(" "))
+}

@@ -1,0 +1,252 @@
+//! A head in memory that owns its parts: loaded from a file, saved to one, matched
+//! with a backbone, and used. The file's bytes are `fieldtune_core::head`'s matter.
+
+use std::path::Path;
+
+use fieldtune_core::Kernel;
+use fieldtune_core::head::{self as file, CrossValidation, Floats};
+use fieldtune_core::network::Network;
+use fieldtune_core::predict::probabilities;
+
+use crate::backbone::Identity;
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::hexadecimal;
+use crate::recipe::{Fitted, logits};
+use crate::search::best;
+use crate::store;
+
+/// Largest head file read, in bytes.
+const MAX_HEAD_BYTES: u64 = 1 << 30;
+
+/// A trained head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Head {
+    /// Class names, in the order of the outputs.
+    pub labels: Vec<String>,
+    /// What made the features it was trained on.
+    pub backbone: Identity,
+    /// Whether features are averaged over the image and its mirror image.
+    pub mirrored: bool,
+    /// What happens to features first.
+    pub fitted: Fitted,
+    /// The layer table.
+    pub network: Network,
+    /// Weights and biases, where the network says.
+    pub parameters: Vec<f32>,
+    /// Logits are divided by this before the softmax.
+    pub temperature: f32,
+    /// A top probability below this means "none of these"; 0 never does.
+    pub unknown_below: f32,
+    /// How it was made.
+    pub trained: Provenance,
+}
+
+/// How a head was made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Provenance {
+    /// Program and version.
+    pub program: String,
+    /// The recipe, in words.
+    pub recipe: String,
+    /// Seed of all random numbers.
+    pub seed: u64,
+    /// Training samples of each class.
+    pub samples: Vec<u32>,
+    /// Cross-validated accuracy; `None` when no sample could be held out.
+    pub cross_validation: Option<CrossValidation>,
+}
+
+/// What a head says about one sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// Index of the likeliest class.
+    pub label: usize,
+    /// Calibrated probability of every class `[K]`.
+    pub probabilities: Vec<f32>,
+    /// Whether the head doubts that it is any of its classes.
+    pub unknown: bool,
+}
+
+impl Head {
+    /// Reads and checks a head file.
+    ///
+    /// # Errors
+    /// `BadInput` when the file cannot be read, is damaged, or is no head file.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = store::read(path, MAX_HEAD_BYTES)?;
+        Self::from_bytes(&bytes).map_err(|error| {
+            let remedy = match error {
+                fieldtune_core::Error::NotAHead => "give a file made by `fieldtune train`",
+                fieldtune_core::Error::Version { .. } => {
+                    "train it again, or use the program's version that made it"
+                }
+                _ => "copy the file again or train it again",
+            };
+            Error::at(ErrorKind::BadInput, path, error, remedy)
+        })
+    }
+
+    fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, fieldtune_core::Error> {
+        let head = file::Head::decode(bytes)?;
+        let network = head.network()?;
+        let bytes_of = |floats: &Floats<'_>| floats.iter().flat_map(f32::to_le_bytes).collect();
+        Ok(Self {
+            labels: head.labels.iter().map(ToString::to_string).collect(),
+            backbone: Identity {
+                name: head.backbone.name.into(),
+                sha256: head.backbone.sha256,
+                cut: head.backbone.cut.into(),
+                features: head.backbone.features as usize,
+                preprocessing: head.backbone.preprocessing.into(),
+            },
+            mirrored: head.backbone.mirrored,
+            fitted: Fitted {
+                signed_root: head.transform.signed_root,
+                length: head.transform.length,
+                shift: bytes_of(&head.transform.shift),
+                scale: bytes_of(&head.transform.scale),
+            },
+            network,
+            parameters: head.parameters.iter().collect(),
+            temperature: head.temperature,
+            unknown_below: head.unknown_below,
+            trained: Provenance {
+                program: head.trained.program.into(),
+                recipe: head.trained.recipe.into(),
+                seed: head.trained.seed,
+                samples: head.trained.samples.to_vec(),
+                cross_validation: head.trained.cross_validation,
+            },
+        })
+    }
+
+    /// The head as a file's bytes.
+    ///
+    /// # Errors
+    /// `Usage` when it has more classes or longer names than the format holds.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let parameters: Vec<u8> = self
+            .parameters
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
+        let head = self
+            .borrowed(&parameters)
+            .ok_or_else(|| unwritable(&"too many classes"))?;
+        let size = head.file_bytes().map_err(|error| unwritable(&error))?;
+        let mut buffer = vec![0; size];
+        head.encode(&mut buffer)
+            .map_err(|error| unwritable(&error))?;
+        Ok(buffer)
+    }
+
+    fn borrowed<'a>(&'a self, parameters: &'a [u8]) -> Option<file::Head<'a>> {
+        let mut labels = heapless::Vec::new();
+        for label in &self.labels {
+            labels.push(label.as_str()).ok()?;
+        }
+        Some(file::Head {
+            labels,
+            backbone: file::Backbone {
+                name: &self.backbone.name,
+                sha256: self.backbone.sha256,
+                cut: &self.backbone.cut,
+                features: u32::try_from(self.backbone.features).ok()?,
+                preprocessing: &self.backbone.preprocessing,
+                mirrored: self.mirrored,
+            },
+            transform: self.fitted.transform(),
+            layers: heapless::Vec::from_slice(self.network.layers()).ok()?,
+            parameters: Floats::new(parameters),
+            temperature: self.temperature,
+            unknown_below: self.unknown_below,
+            trained: file::Trained {
+                program: &self.trained.program,
+                recipe: &self.trained.recipe,
+                seed: self.trained.seed,
+                samples: heapless::Vec::from_slice(&self.trained.samples).ok()?,
+                cross_validation: self.trained.cross_validation,
+            },
+        })
+    }
+
+    /// Writes the head file, all of it or nothing, then reads it back and compares.
+    ///
+    /// # Errors
+    /// `Failed` when the file cannot be written or does not read back.
+    pub fn save(&self, path: &Path) -> Result<u64> {
+        let bytes = self.to_bytes()?;
+        store::write_atomically(path, &bytes)?;
+        if Self::load(path)? != *self {
+            let what = "does not read back as it was written";
+            return Err(Error::at(ErrorKind::Failed, path, what, "check the disk"));
+        }
+        Ok(bytes.len() as u64)
+    }
+
+    /// Whether features of `identity` are those this head was trained on.
+    ///
+    /// # Errors
+    /// `Mismatch`, naming the head file, the difference and the remedy.
+    pub fn require(&self, identity: &Identity, path: &Path) -> Result<()> {
+        let short = |hash: &[u8; 32]| hexadecimal(&hash[..4]);
+        let own = &self.backbone;
+        let what = if own.sha256 != identity.sha256 {
+            format!(
+                "was trained on backbone {} ({}), not on {} ({})",
+                own.name,
+                short(&own.sha256),
+                identity.name,
+                short(&identity.sha256)
+            )
+        } else if own.preprocessing != identity.preprocessing {
+            format!(
+                "was trained with preprocessing \"{}\", not \"{}\"",
+                own.preprocessing, identity.preprocessing
+            )
+        } else if own.cut != identity.cut || own.features != identity.features {
+            format!(
+                "was trained on {} features at {}, not on {} at {}",
+                own.features, own.cut, identity.features, identity.cut
+            )
+        } else {
+            return Ok(());
+        };
+        let remedy = "give the same model with --backbone, or train the head again";
+        Err(Error::at(ErrorKind::Mismatch, path, what, remedy))
+    }
+
+    /// Predictions for raw features `[n, F]`.
+    ///
+    /// # Errors
+    /// `Failed` when the features do not fit the head.
+    pub fn predict(&self, features: &[f32], kernel: Kernel) -> Result<Vec<Prediction>> {
+        let classes = self.labels.len();
+        let transform = self.fitted.transform();
+        let mut values = logits(
+            &self.network,
+            &self.parameters,
+            &transform,
+            features,
+            kernel,
+        )?;
+        probabilities(&mut values, classes, self.temperature);
+        let prediction = |row: &[f32]| {
+            let label = best(row);
+            Prediction {
+                label,
+                probabilities: row.to_vec(),
+                unknown: row[label] < self.unknown_below,
+            }
+        };
+        Ok(values.chunks_exact(classes).map(prediction).collect())
+    }
+}
+
+fn unwritable(error: &dyn std::fmt::Display) -> Error {
+    let remedy = "use fewer classes, or shorter class names without control characters";
+    Error::new(
+        ErrorKind::Usage,
+        format_args!("the head cannot be written: {error}; {remedy}"),
+    )
+}

@@ -1,0 +1,514 @@
+//! Where a network can be cut, and what stands before and after each cut. Reads the
+//! neutral graph of `backbone.rs`; prints nothing, runs nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::backbone::{self, Graph, GraphNode};
+use crate::error::Result;
+use crate::manifest::{Input, Layout};
+
+/// Operators a tail may consist of to be trainable. `Mul` is one more, where one of its
+/// factors is a sigmoid.
+const TRAINABLE: [&str; 23] = [
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Clip",
+    "Conv",
+    "Dropout",
+    "Flatten",
+    "Gemm",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LogSoftmax",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "Relu",
+    "Reshape",
+    "Sigmoid",
+    "Softmax",
+    "Squeeze",
+    "Unsqueeze",
+];
+
+/// Operators whose constant inputs are weights. Of the others they are sizes, axes and
+/// limits.
+const WEIGHTED: [&str; 17] = [
+    "Add",
+    "BatchNormalization",
+    "Conv",
+    "ConvInteger",
+    "ConvTranspose",
+    "Div",
+    "Einsum",
+    "Gather",
+    "Gemm",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "MatMul",
+    "MatMulInteger",
+    "Mul",
+    "PRelu",
+    "QLinearConv",
+    "Sub",
+];
+
+/// A tensor through which every path from the input to the output passes. The batch axis
+/// is left out of `shape`; multiply-accumulates (MACs) are those of one sample.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cut {
+    /// Its name in the ONNX file, as `--cut` and `Backbone::load` take it.
+    pub tensor: String,
+    /// Shape of one sample.
+    pub shape: Vec<usize>,
+    /// Elements of one sample times four bytes: what one cached feature vector takes.
+    pub bytes_per_sample: usize,
+    /// Work before the cut: paid once a sample.
+    pub macs_before: u64,
+    /// Work after the cut.
+    pub macs_after: u64,
+    /// Weights before the cut.
+    pub parameters_before: u64,
+    /// Weights after the cut.
+    pub parameters_after: u64,
+    /// Whether the tail after the cut consists of operators that can be trained and has
+    /// weights to train.
+    pub trainable: bool,
+    /// Why, in a few words.
+    pub reason: String,
+}
+
+/// The input of a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InspectedInput {
+    /// Its name in the ONNX file.
+    pub tensor: String,
+    /// Shape of one sample, without the batch axis.
+    pub shape: Vec<usize>,
+    /// Type of the elements, as in "F32".
+    pub element: String,
+}
+
+/// What [`inspect`] found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// The only input.
+    pub input: InspectedInput,
+    /// Name of the (first) output.
+    pub output: String,
+    /// In the order of the network, the output last.
+    pub cuts: Vec<Cut>,
+    /// Work of the whole network for one sample.
+    pub macs: u64,
+    /// Weights of the whole network.
+    pub parameters: u64,
+}
+
+impl InspectedInput {
+    /// The image input this looks like: one or three channels first or last. `None` for
+    /// anything else.
+    pub fn as_image(&self) -> Option<Input> {
+        let [first, middle, last] = *self.shape.as_slice() else {
+            return None;
+        };
+        let (layout, channels, height, width) = match (first, last) {
+            (1 | 3, _) => (Layout::Nchw, first, middle, last),
+            (_, 1 | 3) => (Layout::Nhwc, last, first, middle),
+            _ => return None,
+        };
+        Some(Input {
+            tensor: self.tensor.clone(),
+            layout,
+            channels,
+            height,
+            width,
+        })
+    }
+}
+
+/// Lists the cuts of an ONNX file. `file` names it in messages. Without `input` the file
+/// itself must declare the size of its input; the batch axis may be open.
+///
+/// # Errors
+/// `BadInput`, naming the file: damaged, several inputs, sizes left open, operators that
+/// tract does not know.
+pub fn inspect(bytes: &[u8], file: &Path, input: Option<&Input>) -> Result<Inspection> {
+    Ok(survey(&backbone::graph(bytes, file, input)?))
+}
+
+/// A node that works on the sample, with what it costs.
+struct Step<'a> {
+    node: &'a GraphNode,
+    macs: u64,
+    parameters: u64,
+}
+
+fn survey(graph: &Graph) -> Inspection {
+    let steps = steps(graph);
+    let cuts = cut_positions(graph, &steps);
+    let macs = steps
+        .iter()
+        .map(|step| step.macs)
+        .fold(0, u64::saturating_add);
+    let parameters = steps
+        .iter()
+        .map(|step| step.parameters)
+        .fold(0, u64::saturating_add);
+    let mut found = Vec::new();
+    let mut macs_before = 0u64;
+    let mut parameters_before = 0u64;
+    for (position, step) in steps.iter().enumerate() {
+        macs_before = macs_before.saturating_add(step.macs);
+        parameters_before = parameters_before.saturating_add(step.parameters);
+        let Some(tensor) = cuts.get(&position) else {
+            continue;
+        };
+        let shape = graph
+            .tensors
+            .get(*tensor)
+            .and_then(|tensor| tensor.shape.clone());
+        let Some(shape) = shape else {
+            continue;
+        };
+        let parameters_after = parameters - parameters_before;
+        let (trainable, reason) = tail(graph, &steps, position, parameters_after);
+        found.push(Cut {
+            tensor: tensor.to_string(),
+            bytes_per_sample: product(&shape).saturating_mul(4) as usize,
+            shape,
+            macs_before,
+            macs_after: macs - macs_before,
+            parameters_before,
+            parameters_after,
+            trainable,
+            reason,
+        });
+    }
+    let input_shape = graph
+        .tensors
+        .get(&graph.input)
+        .and_then(|tensor| tensor.shape.clone());
+    Inspection {
+        input: InspectedInput {
+            tensor: graph.input.clone(),
+            shape: input_shape.unwrap_or_default(),
+            element: graph.input_element.clone(),
+        },
+        output: graph.output.clone(),
+        cuts: found,
+        macs,
+        parameters,
+    }
+}
+
+/// The nodes whose results depend on the sample. What only shapes depend on is constant,
+/// since the input's size is fixed.
+fn steps(graph: &Graph) -> Vec<Step<'_>> {
+    let mut variable: BTreeSet<&str> = BTreeSet::from([graph.input.as_str()]);
+    let mut counted: BTreeSet<&str> = BTreeSet::new();
+    let mut steps = Vec::new();
+    for node in &graph.nodes {
+        let depends = node
+            .inputs
+            .iter()
+            .any(|name| variable.contains(name.as_str()));
+        if !depends || matches!(node.operator.as_str(), "Shape" | "Size") {
+            continue;
+        }
+        let mut parameters = 0u64;
+        for name in &node.inputs {
+            if !variable.contains(name.as_str()) && counted.insert(name) {
+                parameters = parameters.saturating_add(weights(graph, node, name));
+            }
+        }
+        variable.extend(node.outputs.iter().map(String::as_str));
+        let macs = macs(graph, node);
+        steps.push(Step {
+            node,
+            macs,
+            parameters,
+        });
+    }
+    steps
+}
+
+/// Elements of a constant input that is a weight. Scalars are settings.
+fn weights(graph: &Graph, node: &GraphNode, name: &str) -> u64 {
+    let shape = shape(graph, Some(name));
+    match WEIGHTED.contains(&node.operator.as_str()) && !shape.is_empty() {
+        true => product(shape),
+        false => 0,
+    }
+}
+
+/// Steps after which a single tensor is all that later steps still need, with its name.
+/// Such a tensor stands on every path, whatever the order of the steps.
+fn cut_positions<'a>(graph: &'a Graph, steps: &[Step<'a>]) -> BTreeMap<usize, &'a str> {
+    let mut uses: BTreeMap<&str, usize> = BTreeMap::from([(graph.output.as_str(), 1)]);
+    for name in steps.iter().flat_map(|step| &step.node.inputs) {
+        *uses.entry(name).or_default() += 1;
+    }
+    let used = |uses: &BTreeMap<&str, usize>, name: &str| uses.get(name).is_some_and(|n| *n > 0);
+    let mut live: BTreeSet<&str> = BTreeSet::from([graph.input.as_str()]);
+    let mut cuts = BTreeMap::new();
+    for (position, step) in steps.iter().enumerate() {
+        for name in &step.node.inputs {
+            if let Some(left) = uses.get_mut(name.as_str()) {
+                *left -= 1;
+            }
+            if !used(&uses, name) {
+                live.remove(name.as_str());
+            }
+        }
+        let made = step.node.outputs.iter().map(String::as_str);
+        live.extend(made.filter(|name| used(&uses, name)));
+        let only = live.first().filter(|_| live.len() == 1);
+        if let Some(name) = only.filter(|name| step.node.outputs.iter().any(|made| made == *name)) {
+            cuts.insert(position, *name);
+        }
+    }
+    cuts
+}
+
+/// Whether what stands after `position` can be trained, and why.
+fn tail(graph: &Graph, steps: &[Step<'_>], position: usize, parameters: u64) -> (bool, String) {
+    let tail = steps.get(position + 1..).unwrap_or_default();
+    if tail.is_empty() {
+        return (false, "nothing stands after it".into());
+    }
+    if let Some(step) = tail.iter().find(|step| !is_trainable(graph, step.node)) {
+        let name = step.node.outputs.first().map_or("", String::as_str);
+        return (
+            false,
+            format!("{} (\"{name}\") cannot be trained", step.node.operator),
+        );
+    }
+    if parameters == 0 {
+        return (false, "no weights stand after it".into());
+    }
+    let operators: BTreeSet<&str> = tail
+        .iter()
+        .map(|step| step.node.operator.as_str())
+        .collect();
+    let operators: Vec<&str> = operators.into_iter().collect();
+    (
+        true,
+        format!("the tail consists of {}", operators.join(", ")),
+    )
+}
+
+fn is_trainable(graph: &Graph, node: &GraphNode) -> bool {
+    let is_float = |name: &String| graph.tensors.get(name).is_some_and(|tensor| tensor.float);
+    let gated = || {
+        let sigmoid =
+            |maker: &&GraphNode| matches!(maker.operator.as_str(), "Sigmoid" | "HardSigmoid");
+        let mut gates = graph
+            .nodes
+            .iter()
+            .filter(sigmoid)
+            .flat_map(|maker| &maker.outputs);
+        gates.any(|gate| node.inputs.contains(gate))
+    };
+    TRAINABLE.contains(&node.operator.as_str())
+        && node.outputs.iter().all(is_float)
+        && (node.operator != "Mul" || gated())
+}
+
+/// Multiply-accumulates of one node for one sample.
+fn macs(graph: &Graph, node: &GraphNode) -> u64 {
+    let input = |index: usize| shape(graph, node.inputs.get(index).map(String::as_str));
+    let output = product(shape(graph, node.outputs.first().map(String::as_str)));
+    match node.operator.as_str() {
+        // [outputs, inputs / groups, height, width]: one filter an output element.
+        "Conv" | "ConvInteger" => {
+            output.saturating_mul(product(input(1).get(1..).unwrap_or_default()))
+        }
+        // [batch, inputs, scales: index 3 holds the filter.]
+        "QLinearConv" => output.saturating_mul(product(input(3).get(1..).unwrap_or_default())),
+        // [inputs, outputs / groups, height, width]: one filter an input element.
+        "ConvTranspose" => {
+            product(input(0)).saturating_mul(product(input(1).get(1..).unwrap_or_default()))
+        }
+        // The batch axis is gone, so the whole first operand is the inner axis.
+        "Gemm" => output.saturating_mul(product(input(0))),
+        "MatMul" | "MatMulInteger" => output.saturating_mul(size(input(0).last())),
+        "QLinearMatMul" => output.saturating_mul(size(input(0).last())),
+        "Einsum" => node
+            .equation
+            .as_deref()
+            .map_or(0, |equation| einsum_macs(graph, node, equation)),
+        _ => 0,
+    }
+}
+
+/// Product of the sizes of all indices. Operands that lost their batch axis are aligned at
+/// the end.
+fn einsum_macs(graph: &Graph, node: &GraphNode, equation: &str) -> u64 {
+    let operands = equation.split("->").next().unwrap_or_default().split(',');
+    let mut sizes: BTreeMap<char, u64> = BTreeMap::new();
+    for (operand, name) in operands.zip(&node.inputs) {
+        let letters = operand
+            .chars()
+            .rev()
+            .filter(|letter| letter.is_alphabetic());
+        for (letter, size) in letters.zip(shape(graph, Some(name)).iter().rev()) {
+            sizes.insert(letter, *size as u64);
+        }
+    }
+    sizes
+        .values()
+        .fold(1, |product, size| product.saturating_mul(*size))
+}
+
+fn shape<'a>(graph: &'a Graph, name: Option<&str>) -> &'a [usize] {
+    let tensor = name.and_then(|name| graph.tensors.get(name));
+    tensor
+        .and_then(|tensor| tensor.shape.as_deref())
+        .unwrap_or_default()
+}
+
+fn product(shape: &[usize]) -> u64 {
+    shape
+        .iter()
+        .fold(1, |product, size| product.saturating_mul(*size as u64))
+}
+
+fn size(size: Option<&usize>) -> u64 {
+    size.map_or(0, |size| *size as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbone::GraphTensor;
+
+    fn node(operator: &str, inputs: &[&str], output: &str) -> GraphNode {
+        GraphNode {
+            operator: operator.into(),
+            inputs: inputs.iter().map(|name| name.to_string()).collect(),
+            outputs: vec![output.into()],
+            equation: None,
+        }
+    }
+
+    fn graph(nodes: Vec<GraphNode>, shapes: &[(&str, &[usize])]) -> Graph {
+        let tensor = |shape: &[usize]| GraphTensor {
+            shape: Some(shape.to_vec()),
+            float: true,
+        };
+        Graph {
+            input: "x".into(),
+            input_element: "F32".into(),
+            output: nodes
+                .last()
+                .map(|node| node.outputs[0].clone())
+                .unwrap_or_default(),
+            nodes,
+            tensors: shapes
+                .iter()
+                .map(|(name, shape)| (name.to_string(), tensor(shape)))
+                .collect(),
+        }
+    }
+
+    /// x -> a -> (b, skip) -> sum -> y: `b` is not a cut.
+    fn residual() -> Graph {
+        let nodes = vec![
+            node("Conv", &["x", "w1"], "a"),
+            node("Conv", &["a", "w2"], "b"),
+            node("Add", &["b", "a"], "sum"),
+            node("Gemm", &["sum", "w3"], "y"),
+        ];
+        let shapes: [(&str, &[usize]); 8] = [
+            ("x", &[3, 4, 4]),
+            ("w1", &[8, 3, 3, 3]),
+            ("w2", &[8, 8, 1, 1]),
+            ("w3", &[128, 5]),
+            ("a", &[8, 4, 4]),
+            ("b", &[8, 4, 4]),
+            ("sum", &[8, 4, 4]),
+            ("y", &[5]),
+        ];
+        graph(nodes, &shapes)
+    }
+
+    #[test]
+    fn only_tensors_on_every_path_are_cuts() {
+        let inspection = survey(&residual());
+        let names: Vec<&str> = inspection
+            .cuts
+            .iter()
+            .map(|cut| cut.tensor.as_str())
+            .collect();
+        assert_eq!(names, ["a", "sum", "y"]);
+    }
+
+    #[test]
+    fn work_and_weights_are_counted_by_hand() {
+        let cuts = survey(&residual()).cuts;
+        let first = 8 * 16 * 27;
+        let (second, last) = (8 * 16 * 8, 128 * 5);
+        assert_eq!(
+            (cuts[0].macs_before, cuts[0].macs_after),
+            (first, second + last)
+        );
+        assert_eq!(
+            (cuts[1].macs_before, cuts[1].macs_after),
+            (first + second, last)
+        );
+        assert_eq!(
+            (cuts[1].parameters_before, cuts[1].parameters_after),
+            (216 + 64, 640)
+        );
+        assert_eq!(cuts[1].bytes_per_sample, 4 * 128);
+    }
+
+    #[test]
+    fn a_tail_without_weights_or_with_other_operators_is_not_trainable() {
+        let cuts = survey(&residual()).cuts;
+        assert!(cuts[0].trainable && cuts[1].trainable, "{cuts:?}");
+        assert!(!cuts[2].trainable, "{cuts:?}");
+        let mut other = residual();
+        other.nodes[3].operator = "LSTM".into();
+        let cut = &survey(&other).cuts[0];
+        assert!(!cut.trainable && cut.reason.contains("LSTM"), "{cut:?}");
+    }
+
+    #[test]
+    fn a_product_is_trainable_where_it_is_gated() {
+        let shapes: [(&str, &[usize]); 5] = [
+            ("x", &[4]),
+            ("w", &[4, 4]),
+            ("h", &[4]),
+            ("s", &[4]),
+            ("y", &[4]),
+        ];
+        let nodes = |factor: &str| {
+            vec![
+                node("Relu", &["x"], "h0"),
+                node("Gemm", &["h0", "w"], "h"),
+                node("Sigmoid", &["h"], "s"),
+                node("Mul", &["h", factor], "y"),
+            ]
+        };
+        let mut shapes = shapes.to_vec();
+        shapes.push(("h0", &[4]));
+        assert!(survey(&graph(nodes("s"), &shapes)).cuts[0].trainable);
+        assert!(!survey(&graph(nodes("w"), &shapes)).cuts[0].trainable);
+    }
+
+    #[test]
+    fn an_equation_multiplies_every_index_once() {
+        let shapes: [(&str, &[usize]); 3] = [("x", &[6, 7]), ("w", &[7, 5]), ("y", &[6, 5])];
+        let mut einsum = node("Einsum", &["x", "w"], "y");
+        einsum.equation = Some("bij,jk->bik".into());
+        assert_eq!(survey(&graph(vec![einsum], &shapes)).macs, 6 * 7 * 5);
+    }
+}

@@ -1,0 +1,38 @@
+//! fieldtune: fine-tune a pretrained network on the board that uses it.
+//!
+//! Walk: [`model`] finds a backbone's file and [`manifest`]; [`samples`] lists the
+//! user's files; [`preprocess`] turns each into a tensor, [`backbone`] into features,
+//! [`cache`] keeps them ([`features`] does all that in parallel). [`candidates`] says
+//! which recipes are worth trying, [`search`] cross-validates them, [`recipe`] trains
+//! one, [`head`] holds the result. [`session`] is the whole job, [`forecast`] says
+//! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
+//! [`store`] is the one place that writes files, [`error`] the one error type.
+//!
+//! The arithmetic of training is in crate `fieldtune-core`, flags and printing in
+//! `fieldtune-cli`. Only `backbone.rs` names tract.
+
+#![forbid(unsafe_code)]
+
+pub mod backbone;
+pub mod budget;
+pub mod cache;
+pub mod candidates;
+pub mod error;
+pub mod evaluation;
+pub mod features;
+pub mod forecast;
+pub mod head;
+pub mod inspect;
+pub mod manifest;
+pub mod model;
+pub mod preprocess;
+pub mod recipe;
+pub mod report;
+pub mod samples;
+pub mod search;
+pub mod session;
+pub mod store;
+
+pub use fieldtune_core::decay::Mode as DecayMode;
+pub use fieldtune_core::head::CrossValidation;
+pub use fieldtune_core::optimizer::Optimizer;

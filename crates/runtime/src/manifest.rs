@@ -1,0 +1,410 @@
+//! What a backbone file needs said about it and does not say itself: which input it
+//! takes, how images are scaled for it, where it may be cut. A TOML file beside the ONNX
+//! file, or flags. Reading the network itself is in `backbone.rs` and `inspect.rs`.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::preprocess::{Colour, Interpolation, MAX_SIDE, Preprocessing, Resize};
+use crate::store;
+
+/// Largest manifest that is read, in bytes.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
+/// Name of the manifest that serves a whole folder with one backbone.
+const FOLDER_MANIFEST: &str = "manifest.toml";
+
+/// Order of the axes of the input, without the batch axis in front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// `[channels, height, width]`.
+    Nchw,
+    /// `[height, width, channels]`.
+    Nhwc,
+}
+
+/// The input of a backbone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Name of the tensor in the ONNX file; empty: the file's only input.
+    #[serde(default)]
+    pub tensor: String,
+    /// Order of the axes.
+    pub layout: Layout,
+    /// Channels: 3 for colour, 1 for grey.
+    pub channels: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// Width in pixels.
+    pub width: usize,
+}
+
+impl Input {
+    /// Elements of one sample.
+    pub fn elements(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+
+    /// Shape of one sample in the order of `layout`, without the batch axis.
+    pub fn shape(&self) -> [usize; 3] {
+        match self.layout {
+            Layout::Nchw => [self.channels, self.height, self.width],
+            Layout::Nhwc => [self.height, self.width, self.channels],
+        }
+    }
+}
+
+/// Everything that is said about a backbone file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Short name for people.
+    pub name: String,
+    /// Name of the ONNX file, in the folder of the manifest.
+    pub file: String,
+    /// SHA-256 of the ONNX file in hexadecimal; empty: not checked.
+    #[serde(default)]
+    pub sha256: String,
+    /// Where the file comes from.
+    #[serde(default)]
+    pub source: String,
+    /// Its licence, an SPDX expression.
+    #[serde(default)]
+    pub license: String,
+    /// Tensors where the network can be cut; empty: whatever `inspect` finds.
+    #[serde(default)]
+    pub cuts: Vec<String>,
+    /// The cut that is used when no other is asked for; empty: none is known.
+    #[serde(default)]
+    pub default_cut: String,
+    /// The input tensor.
+    pub input: Input,
+    /// How images become input tensors.
+    pub preprocessing: Preprocessing,
+}
+
+/// What flags may say about a backbone without a manifest; the rest is guessed as
+/// [`Manifest::from_flags`] says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Flags {
+    /// How images are brought to the input's size.
+    pub resize: Option<Resize>,
+    /// Short side in pixels before the crop.
+    pub resize_to: Option<u32>,
+    /// Kernel of the resize.
+    pub interpolation: Option<Interpolation>,
+    /// Order of the channels.
+    pub colour: Option<Colour>,
+    /// Subtracted from grey levels of 0..=255.
+    pub mean: Option<Vec<f32>>,
+    /// Multiplied afterwards.
+    pub scale: Option<Vec<f32>>,
+    /// Where the network is cut.
+    pub cut: Option<String>,
+}
+
+impl Manifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// `BadInput`, naming the file and the key: unreadable, not TOML, a key missing,
+    /// unknown or of the wrong type, values that contradict each other.
+    pub fn open(path: &Path) -> Result<Self> {
+        let bytes = store::read(path, MAX_MANIFEST_BYTES)?;
+        Self::parse(&bytes, path)
+    }
+
+    /// Reads a manifest from memory; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Manifest::open`].
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
+        let wrong = |what: &dyn std::fmt::Display| {
+            Error::at(ErrorKind::BadInput, path, what, "correct the manifest")
+        };
+        let text = std::str::from_utf8(bytes).map_err(|_| wrong(&"is not UTF-8 text"))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let manifest: Self =
+            toml::from_str(text).map_err(|error| wrong(&described(text, &error)))?;
+        match manifest.problem() {
+            Some(problem) => Err(wrong(&problem)),
+            None => Ok(manifest),
+        }
+    }
+
+    /// The manifest of an ONNX file: `NAME.toml` beside `NAME.onnx`, else `manifest.toml`
+    /// in the same folder if it is about this file. `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Manifest::open`]; `BadInput` when `NAME.toml` is about another file.
+    pub fn beside(onnx: &Path) -> Result<Option<Self>> {
+        let named = onnx.with_extension("toml");
+        let file = onnx.file_name().unwrap_or_default();
+        if is_file(&named) {
+            let manifest = Self::open(&named)?;
+            if file != manifest.file.as_str() {
+                let what = format_args!("`file` is \"{}\", not {}", manifest.file, file.display());
+                let remedy = "correct `file`, or name the manifest after its own file";
+                return Err(Error::at(ErrorKind::BadInput, &named, what, remedy));
+            }
+            return Ok(Some(manifest));
+        }
+        let folder = onnx.with_file_name(FOLDER_MANIFEST);
+        if !is_file(&folder) {
+            return Ok(None);
+        }
+        Ok(Some(Self::open(&folder)?).filter(|manifest| file == manifest.file.as_str()))
+    }
+
+    /// A manifest for a file that has none. Guessed where flags are silent: RGB for 3
+    /// channels and grey for 1, levels divided by 255 (mean 0), short side to the input's
+    /// larger side, bilinear.
+    ///
+    /// # Errors
+    /// `Usage` when the flags contradict each other.
+    pub fn from_flags(onnx: &Path, input: Input, flags: Flags) -> Result<Self> {
+        let larger_side = u32::try_from(input.height.max(input.width)).unwrap_or(u32::MAX);
+        let colour = if input.channels == 1 {
+            Colour::Grey
+        } else {
+            Colour::Rgb
+        };
+        let text = |name: Option<&std::ffi::OsStr>| name.unwrap_or_default().display().to_string();
+        let manifest = Self {
+            name: text(onnx.file_stem()),
+            file: text(onnx.file_name()),
+            sha256: String::new(),
+            source: String::new(),
+            license: String::new(),
+            cuts: flags.cut.iter().cloned().collect(),
+            default_cut: flags.cut.unwrap_or_default(),
+            preprocessing: Preprocessing {
+                resize: flags.resize.unwrap_or(Resize::ShortSide),
+                resize_to: flags.resize_to.unwrap_or(larger_side),
+                interpolation: flags.interpolation.unwrap_or(Interpolation::Bilinear),
+                colour: flags.colour.unwrap_or(colour),
+                mean: flags.mean.unwrap_or_else(|| vec![0.0]),
+                scale: flags.scale.unwrap_or_else(|| vec![1.0 / 255.0]),
+            },
+            input,
+        };
+        match manifest.problem() {
+            Some(problem) => Err(Error::at(
+                ErrorKind::Usage,
+                onnx,
+                problem,
+                "correct the flags or write a manifest beside the file",
+            )),
+            None => Ok(manifest),
+        }
+    }
+
+    /// Where the ONNX file of the manifest at `manifest_path` is.
+    pub fn file_beside(&self, manifest_path: &Path) -> PathBuf {
+        manifest_path.with_file_name(&self.file)
+    }
+
+    /// SHA-256 of the ONNX file's bytes, compared with the manifest's when it has one.
+    ///
+    /// # Errors
+    /// `BadInput` when they differ: `path` is damaged or is another file.
+    pub fn verify(&self, bytes: &[u8], path: &Path) -> Result<[u8; 32]> {
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        let found = hexadecimal(&digest);
+        if self.sha256.is_empty() || self.sha256.eq_ignore_ascii_case(&found) {
+            return Ok(digest);
+        }
+        Err(Error::at(
+            ErrorKind::BadInput,
+            path,
+            format_args!(
+                "has SHA-256 {found}, but the manifest of {} says {}",
+                self.name, self.sha256
+            ),
+            "the file is damaged or another one: copy it again or correct `sha256`",
+        ))
+    }
+
+    /// What is wrong with the values, naming the key, or `None`.
+    fn problem(&self) -> Option<String> {
+        for (key, text) in [("name", &self.name), ("file", &self.file)] {
+            if text.is_empty() {
+                return Some(format!("`{key}` is empty"));
+            }
+        }
+        // A manifest must not lead out of its folder.
+        if Path::new(&self.file).file_name() != Some(self.file.as_ref()) {
+            return Some("`file` must be a plain file name, without folders".into());
+        }
+        let digits = self.sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !digits || !matches!(self.sha256.len(), 0 | 64) {
+            return Some("`sha256` must be 64 hexadecimal digits".into());
+        }
+        let sides = [("height", self.input.height), ("width", self.input.width)];
+        for (key, side) in sides {
+            if !(1..=MAX_SIDE).contains(&side) {
+                return Some(format!("`input.{key}` is {side}, must be 1 to {MAX_SIDE}"));
+            }
+        }
+        if !self.default_cut.is_empty()
+            && !self.cuts.is_empty()
+            && !self.cuts.contains(&self.default_cut)
+        {
+            return Some("`default_cut` is not one of `cuts`".into());
+        }
+        self.preprocessing.problem(&self.input)
+    }
+}
+
+/// Lower-case hexadecimal digits of `bytes`.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A broken link counts: it is meant to be a manifest, and opening it says what is wrong.
+fn is_file(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|data| !data.is_dir())
+}
+
+/// "line 12 (`channels = "three"`): invalid type ...".
+fn described(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().lines().next().unwrap_or_default();
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return message.to_string();
+    };
+    let line_number = before.matches('\n').count();
+    let line = text.lines().nth(line_number).unwrap_or_default().trim();
+    let short: String = line.chars().take(60).collect();
+    format!("line {} (`{short}`): {message}", line_number + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+name = "tiny"
+file = "tiny.onnx"
+cuts = ["features"]
+default_cut = "features"
+[input]
+tensor = "image"
+layout = "nhwc"
+channels = 3
+height = 8
+width = 9
+[preprocessing]
+resize = "stretch"
+interpolation = "bilinear"
+colour = "bgr"
+mean = [1.0, 2.0, 3.0]
+scale = [0.5]
+"#;
+
+    fn parse(text: &str) -> Result<Manifest> {
+        Manifest::parse(text.as_bytes(), Path::new("dir/tiny.toml"))
+    }
+
+    #[test]
+    fn a_whole_manifest_is_read_with_or_without_a_byte_order_mark() {
+        let manifest = parse(WHOLE).unwrap();
+        assert_eq!(manifest.input.shape(), [8, 9, 3]);
+        assert_eq!(manifest.preprocessing.colour, Colour::Bgr);
+        assert_eq!(parse(&format!("\u{feff}{WHOLE}")).unwrap(), manifest);
+    }
+
+    #[test]
+    fn every_mistake_names_the_file_and_the_key() {
+        let cases = [
+            ("name = \"tiny\"", "", "missing field `name`"),
+            ("width = 9", "widht = 9", "unknown field `widht`"),
+            ("width = 9", "width = \"9\"", "line 11 (`width = \"9\"`)"),
+            ("width = 9", "width = 0", "`input.width` is 0"),
+            ("\"stretch\"", "\"short-side\"", "`resize_to` is 0"),
+            ("[0.5]", "[0.5, 0.5]", "`scale` needs 1 or 3 values"),
+            ("[0.5]", "[nan]", "`scale` holds a value that is not finite"),
+            ("channels = 3", "channels = 1", "`colour` has 3 channels"),
+            (
+                "tiny.onnx",
+                "../tiny.onnx",
+                "`file` must be a plain file name",
+            ),
+            (
+                "= \"features\"",
+                "= \"other\"",
+                "`default_cut` is not one of",
+            ),
+            ("layout = \"nhwc\"", "layout = \"hwc\"", "layout"),
+            ("[input]", "sha256 = \"00\"\n[input]", "`sha256` must be 64"),
+            ("[input]", "[input", "line 6"),
+        ];
+        for (from, to, wanted) in cases {
+            let error = parse(&WHOLE.replacen(from, to, 1)).unwrap_err();
+            let line = error.to_string();
+            assert_eq!(error.kind(), ErrorKind::BadInput);
+            assert!(line.starts_with("dir/tiny.toml: "), "{line}");
+            assert!(line.contains(wanted), "{line} lacks {wanted}");
+        }
+    }
+
+    #[test]
+    fn another_file_than_the_manifest_s_is_refused() {
+        let mut manifest = parse(WHOLE).unwrap();
+        let digest = manifest.verify(b"network", Path::new("tiny.onnx")).unwrap();
+        manifest.sha256 = hexadecimal(&digest).to_uppercase();
+        assert_eq!(
+            manifest.verify(b"network", Path::new("tiny.onnx")),
+            Ok(digest)
+        );
+        let error = manifest
+            .verify(b"netw0rk", Path::new("tiny.onnx"))
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadInput);
+        assert!(error.to_string().contains("SHA-256"));
+    }
+
+    #[test]
+    fn a_manifest_is_found_beside_its_file_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let onnx = folder.path().join("tiny.onnx");
+        assert_eq!(Manifest::beside(&onnx), Ok(None));
+        std::fs::write(folder.path().join("manifest.toml"), WHOLE).unwrap();
+        assert_eq!(Manifest::beside(&onnx).unwrap().unwrap().name, "tiny");
+        let other = folder.path().join("other.onnx");
+        assert_eq!(Manifest::beside(&other), Ok(None));
+        std::fs::write(folder.path().join("other.toml"), WHOLE).unwrap();
+        let error = Manifest::beside(&other).unwrap_err().to_string();
+        assert!(
+            error.contains("`file` is \"tiny.onnx\", not other.onnx"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn flags_alone_make_a_sensible_manifest() {
+        let input = parse(WHOLE).unwrap().input;
+        let path = Path::new("x/net.onnx");
+        let manifest = Manifest::from_flags(path, input.clone(), Flags::default()).unwrap();
+        assert_eq!(
+            (manifest.name.as_str(), manifest.preprocessing.resize_to),
+            ("net", 9)
+        );
+        let grey = Input {
+            channels: 1,
+            ..input.clone()
+        };
+        let manifest = Manifest::from_flags(path, grey, Flags::default()).unwrap();
+        assert_eq!(manifest.preprocessing.colour, Colour::Grey);
+        let five = Input {
+            channels: 5,
+            ..input
+        };
+        let error = Manifest::from_flags(path, five, Flags::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+    }
+}

@@ -1,0 +1,214 @@
+//! Which samples there are and what each is labelled: a folder with one sub-folder a
+//! class (`samples/folder.rs`), or a list in a file (`samples/listing.rs`). Nothing is
+//! decoded here; whether an image can be read shows when its features are computed.
+
+mod folder;
+mod listing;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use fieldtune_core::head;
+
+use crate::error::{Error, ErrorKind, Result, is_hostile};
+
+/// Most classes a head can have.
+pub const MAX_CLASSES: usize = head::MAX_CLASSES;
+
+/// Longest label in bytes of UTF-8.
+pub const MAX_LABEL_BYTES: usize = head::MAX_LABEL_BYTES;
+
+/// One labelled file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Where the file is, as given (folder or list) and followed by its name.
+    pub path: PathBuf,
+    /// Index into [`SampleSet::labels`].
+    pub label: usize,
+    /// Samples of one group never stand on both sides of a split; folders have none.
+    pub group: Option<String>,
+}
+
+/// A file that is not used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Why, in a few words.
+    pub reason: String,
+}
+
+/// All samples of one source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SampleSet {
+    /// The folder or list they come from.
+    pub source: PathBuf,
+    /// Names of the classes, sorted by bytes.
+    pub labels: Vec<String>,
+    /// Sorted by label and path for a folder; in the order of the file for a list.
+    pub samples: Vec<Sample>,
+    /// What was left out; hidden files and the litter of file managers are not named.
+    pub skipped: Vec<Skipped>,
+}
+
+impl SampleSet {
+    /// Reads a folder with one sub-folder a class, or a `.csv` or `.jsonl` list with the
+    /// columns `path,label[,group]`.
+    ///
+    /// # Errors
+    /// `BadInput`, naming the file (and the line of a list): missing, unreadable, empty,
+    /// images outside of class folders, a label that is empty, too long or not plain
+    /// text, more than [`MAX_CLASSES`] classes.
+    pub fn open(path: &Path) -> Result<Self> {
+        let bad = |what: &str, remedy: &str| Error::at(ErrorKind::BadInput, path, what, remedy);
+        let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => bad("does not exist", "check the path"),
+            _ => bad(
+                &format!("cannot be read ({error})"),
+                "check its permissions",
+            ),
+        })?;
+        let set = if metadata.is_dir() {
+            folder::read(path)?
+        } else {
+            match listing::Format::of(path) {
+                Some(format) => listing::read(path, format)?,
+                None => {
+                    return Err(bad(
+                        "is neither a folder nor a .csv or .jsonl list",
+                        "give a folder with one sub-folder a class",
+                    ));
+                }
+            }
+        };
+        if set.labels.len() > MAX_CLASSES {
+            let what = format!("has {} classes", set.labels.len());
+            return Err(bad(&what, &format!("use at most {MAX_CLASSES}")));
+        }
+        Ok(set)
+    }
+
+    /// Samples of every class, in the order of `labels`.
+    pub fn counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.labels.len()];
+        for sample in &self.samples {
+            if let Some(count) = counts.get_mut(sample.label) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    /// Whether a classifier can be trained: two classes or more, a sample in each.
+    ///
+    /// # Errors
+    /// `BadInput`, saying what is missing.
+    pub fn require_trainable(&self) -> Result<()> {
+        let bad = |what: String, remedy: &str| {
+            Err(Error::at(ErrorKind::BadInput, &self.source, what, remedy))
+        };
+        if let [only] = self.labels.as_slice() {
+            return bad(
+                format!("has only one class (\"{only}\")"),
+                "add a second class, for example what everything else looks like",
+            );
+        }
+        if self.samples.is_empty() {
+            let skipped = self.skipped.len();
+            return bad(
+                format!("has no usable sample ({skipped} files skipped)"),
+                "add images, one sub-folder a class",
+            );
+        }
+        let empty = self.counts().iter().position(|&count| count == 0);
+        if let Some(label) = empty.and_then(|class| self.labels.get(class)) {
+            return bad(
+                format!("class \"{label}\" has no usable sample"),
+                "add samples to it or remove the class",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with the name of a class, or `None`.
+fn label_problem(label: &str) -> Option<String> {
+    if label.is_empty() {
+        return Some("the label is empty".into());
+    }
+    if label.chars().any(is_hostile) {
+        return Some(format!(
+            "the label \"{label}\" holds a line break or another control character"
+        ));
+    }
+    if label.len() > MAX_LABEL_BYTES {
+        return Some(format!(
+            "the label \"{label}\" has {} bytes, more than {MAX_LABEL_BYTES}",
+            label.len()
+        ));
+    }
+    None
+}
+
+/// Gives every label its place in the sorted list and builds the set; samples keep their order.
+fn assemble(
+    source: &Path,
+    labels: BTreeSet<String>,
+    found: Vec<(PathBuf, String, Option<String>)>,
+    skipped: Vec<Skipped>,
+) -> SampleSet {
+    let labels: Vec<String> = labels.into_iter().collect();
+    let samples = found
+        .into_iter()
+        .filter_map(|(path, label, group)| {
+            let label = labels.binary_search(&label).ok()?;
+            Some(Sample { path, label, group })
+        })
+        .collect();
+    SampleSet {
+        source: source.to_path_buf(),
+        labels,
+        samples,
+        skipped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(labels: &[&str], samples: &[usize]) -> SampleSet {
+        SampleSet {
+            source: "set".into(),
+            labels: labels.iter().map(ToString::to_string).collect(),
+            samples: samples
+                .iter()
+                .map(|&label| Sample {
+                    path: "x.png".into(),
+                    label,
+                    group: None,
+                })
+                .collect(),
+            skipped: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_trained_is_told_apart() {
+        let message = |set: SampleSet| set.require_trainable().unwrap_err().to_string();
+        assert!(message(set(&["a"], &[0])).contains("only one class (\"a\")"));
+        assert!(message(set(&["a", "b"], &[])).contains("no usable sample (0 files"));
+        assert!(message(set(&["a", "b"], &[0])).contains("class \"b\" has no usable sample"));
+        assert_eq!(set(&["a", "b"], &[0, 1]).require_trainable(), Ok(()));
+        assert_eq!(set(&["a", "b", "c"], &[2, 0, 2]).counts(), [1, 0, 2]);
+    }
+
+    #[test]
+    fn labels_are_plain_short_text() {
+        assert_eq!(label_problem("Blattläuse (früh)"), None);
+        assert_eq!(label_problem(&"x".repeat(MAX_LABEL_BYTES)), None);
+        for bad in ["", "a\nb", "a\u{202e}b", &"x".repeat(MAX_LABEL_BYTES + 1)] {
+            assert!(label_problem(bad).is_some(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Samples in a folder with one sub-folder a class. Sub-folders inside of a class are
+//! walked; links to folders are not, so the walk ends.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirEntry, FileType};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{SampleSet, Skipped, assemble, label_problem};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Extensions of images, in lower case.
+const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
+
+/// What file managers leave behind.
+const LITTER: [&str; 3] = ["thumbs.db", "ehthumbs.db", "desktop.ini"];
+
+const NOT_AN_IMAGE: &str = "not an image (jpg, jpeg, png, webp, bmp)";
+
+/// One walk over a folder.
+struct Walk<'a> {
+    root: &'a Path,
+    /// `root` without links, to see whether a link stays inside.
+    real_root: PathBuf,
+    skipped: Vec<Skipped>,
+}
+
+/// Reads the folder `root`; see [`SampleSet::open`].
+pub(super) fn read(root: &Path) -> Result<SampleSet> {
+    let mut walk = Walk {
+        root,
+        real_root: fs::canonicalize(root).map_err(|error| unreadable(root, &error))?,
+        skipped: Vec::new(),
+    };
+    let (classes, loose) = walk.top()?;
+    if classes.is_empty() {
+        return Err(no_classes(root, loose));
+    }
+    let mut labels = BTreeSet::new();
+    let mut found = Vec::new();
+    for (label, folder) in classes {
+        let mut paths = walk.class(&folder)?;
+        paths.sort();
+        found.extend(paths.into_iter().map(|path| (path, label.clone(), None)));
+        labels.insert(label);
+    }
+    walk.skipped.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(assemble(root, labels, found, walk.skipped))
+}
+
+impl Walk<'_> {
+    /// Class folders sorted by label, and how many images lie beside them.
+    fn top(&mut self) -> Result<(Vec<(String, PathBuf)>, usize)> {
+        let mut classes = Vec::new();
+        let mut loose = 0;
+        for entry in entries(self.root)? {
+            let (path, file_type) = (entry.path(), kind(&entry)?);
+            if is_litter(&entry) {
+                continue;
+            }
+            if file_type.is_dir() {
+                classes.push((class_label(&path)?, path));
+            } else if file_type.is_symlink() && path.is_dir() {
+                self.skip(path, "a link to a folder; put the folder itself here");
+            } else if is_image(&path) {
+                loose += 1;
+                self.skip(path, "not inside of a class folder");
+            } else {
+                self.skip(path, NOT_AN_IMAGE);
+            }
+        }
+        classes.sort();
+        Ok((classes, loose))
+    }
+
+    /// The usable files of one class, in no order.
+    fn class(&mut self, folder: &Path) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut waiting = vec![folder.to_path_buf()];
+        while let Some(folder) = waiting.pop() {
+            for entry in entries(&folder)? {
+                let (path, file_type) = (entry.path(), kind(&entry)?);
+                if is_litter(&entry) {
+                    continue;
+                }
+                if file_type.is_dir() {
+                    waiting.push(path);
+                } else if let Some(reason) = self.refusal(&path, file_type) {
+                    self.skip(path, &reason);
+                } else {
+                    found.push(path);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Why something that is no folder is not used, or `None`.
+    fn refusal(&self, path: &Path, file_type: FileType) -> Option<String> {
+        if path.file_name().is_none_or(|name| name.to_str().is_none()) {
+            return Some("its name is not UTF-8 text; rename it".into());
+        }
+        if file_type.is_symlink() {
+            let Ok(target) = fs::canonicalize(path) else {
+                return Some("a link that leads nowhere or in a circle".into());
+            };
+            if !target.starts_with(&self.real_root) {
+                return Some("a link that leaves the folder".into());
+            }
+            if target.is_dir() {
+                return Some("a link to a folder; put the folder itself here".into());
+            }
+        }
+        if !is_image(path) {
+            return Some(NOT_AN_IMAGE.into());
+        }
+        let regular = fs::metadata(path).is_ok_and(|data| data.is_file());
+        (!regular).then(|| "not a regular file".into())
+    }
+
+    fn skip(&mut self, path: PathBuf, reason: &str) {
+        let reason = reason.to_string();
+        self.skipped.push(Skipped { path, reason });
+    }
+}
+
+/// The name of a class folder as a label.
+fn class_label(folder: &Path) -> Result<String> {
+    let bad = |what: &str, remedy: &str| Error::at(ErrorKind::BadInput, folder, what, remedy);
+    let name = folder.file_name().unwrap_or_default();
+    let Some(label) = name.to_str() else {
+        let what = "the name of this class folder is not UTF-8 text";
+        return Err(bad(what, "rename the folder"));
+    };
+    match label_problem(label) {
+        Some(problem) => Err(bad(&problem, "rename the folder")),
+        None => Ok(label.to_string()),
+    }
+}
+
+fn no_classes(root: &Path, loose: usize) -> Error {
+    let (what, remedy) = if loose > 0 {
+        (
+            format!("holds {loose} images but no sub-folders"),
+            "make one sub-folder a class and move the images there",
+        )
+    } else {
+        (
+            "holds no class folders".to_string(),
+            "make one sub-folder a class and put its images there",
+        )
+    };
+    Error::at(ErrorKind::BadInput, root, what, remedy)
+}
+
+fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
+    fs::read_dir(folder)
+        .and_then(Iterator::collect)
+        .map_err(|error: io::Error| unreadable(folder, &error))
+}
+
+fn kind(entry: &DirEntry) -> Result<FileType> {
+    entry
+        .file_type()
+        .map_err(|error| unreadable(&entry.path(), &error))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    let (what, remedy) = match error.kind() {
+        io::ErrorKind::PermissionDenied => (
+            "may not be read (permission denied)".to_string(),
+            "give yourself the right to read it",
+        ),
+        _ => (format!("cannot be read ({error})"), "check the disk"),
+    };
+    Error::at(ErrorKind::BadInput, path, what, remedy)
+}
+
+/// Hidden, or left by a file manager: not worth a word.
+fn is_litter(entry: &DirEntry) -> bool {
+    let name = entry.file_name().to_string_lossy().to_lowercase();
+    name.starts_with('.') || name.starts_with("__macosx") || LITTER.contains(&name.as_str())
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.to_lowercase().as_str()))
+}

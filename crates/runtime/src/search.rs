@@ -1,0 +1,496 @@
+//! Which recipe is best for these samples: cross-validation on cached features.
+//! Also what comes out on the way: honest probabilities of samples a head has not
+//! seen, from which accuracy, temperature and the threshold for unknowns follow.
+
+use std::time::{Duration, Instant};
+
+use fieldtune_core::Kernel;
+use fieldtune_core::head::CrossValidation;
+use fieldtune_core::predict::probabilities;
+use fieldtune_core::random::Random;
+use rayon::prelude::*;
+
+use crate::error::Result;
+use crate::evaluation::{Evaluation, evaluate, wilson};
+use crate::recipe::{Data, Recipe, train};
+
+/// Most folds of one split.
+const MAX_FOLDS: usize = 5;
+/// Below this many samples the split is repeated with other folds.
+const FEW_SAMPLES: usize = 60;
+/// Splits when samples are few.
+const REPEATS: u64 = 3;
+/// A sample that is always trained on, never held out: its class has no other.
+const ALWAYS_TRAINED: usize = usize::MAX;
+
+/// What a search needs beside the candidates.
+#[derive(Clone, Copy)]
+pub struct Search<'a> {
+    /// The samples.
+    pub data: Data<'a>,
+    /// Group of each sample `[N]`; samples of one group are never split.
+    pub groups: &'a [usize],
+    /// Seed of folds and training.
+    pub seed: u64,
+    /// Kernel of the matrix products.
+    pub kernel: Kernel,
+    /// Stop starting candidates after this time; the first is always finished.
+    pub time: Duration,
+}
+
+/// One candidate and how it did on samples it was not trained on.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// The candidate.
+    pub recipe: Recipe,
+    /// What it said about held-out samples.
+    pub held_out: HeldOut,
+}
+
+/// Outputs for held-out samples, every sample once a repeat.
+#[derive(Clone, Debug)]
+pub struct HeldOut {
+    /// Index of the sample behind each row.
+    pub rows: Vec<usize>,
+    /// Its label.
+    pub labels: Vec<u16>,
+    /// `[rows, K]`, not yet divided by the temperature.
+    pub logits: Vec<f32>,
+    /// Temperature that makes these outputs honest.
+    pub temperature: f32,
+    /// Mean of -ln p(own class) at that temperature, in nats.
+    pub log_loss: f64,
+    /// Its standard error.
+    pub log_loss_error: f64,
+    /// Share recognised, 0 to 1.
+    pub accuracy: f64,
+    /// How often the whole split was repeated.
+    pub repeats: usize,
+}
+
+/// The choice, and everything tried on the way to it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The recipe to train on all samples.
+    pub recipe: Recipe,
+    /// All candidates with figures, in the order tried; empty when no sample could be
+    /// held out.
+    pub tried: Vec<Tried>,
+    /// Which of `tried` was chosen.
+    pub chosen: Option<usize>,
+    /// Candidates left out because the time was over.
+    pub skipped: usize,
+}
+
+impl Found {
+    /// What the chosen recipe said about held-out samples; `None` when none could be
+    /// held out.
+    pub fn held_out(&self) -> Option<&HeldOut> {
+        self.tried.get(self.chosen?).map(|tried| &tried.held_out)
+    }
+}
+
+impl Search<'_> {
+    /// Tries `candidates` in their order, the default first, and chooses. `progress` is
+    /// told (done, all).
+    ///
+    /// # Errors
+    /// Those of [`train`].
+    pub fn run(
+        &self,
+        candidates: &[Recipe],
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Found> {
+        let start = Instant::now();
+        let splits = self.splits();
+        let mut found = Found {
+            recipe: candidates[0].clone(),
+            tried: Vec::new(),
+            chosen: None,
+            skipped: 0,
+        };
+        if splits.is_empty() {
+            return Ok(found);
+        }
+        for (index, recipe) in candidates.iter().enumerate() {
+            if index > 0 && start.elapsed() > self.time {
+                found.skipped = candidates.len() - index;
+                break;
+            }
+            let held_out = self.try_one(recipe, &splits)?;
+            found.tried.push(Tried {
+                recipe: recipe.clone(),
+                held_out,
+            });
+            progress(index + 1, candidates.len());
+        }
+        let chosen = choose(&found.tried, self.data.classes);
+        found.recipe = found.tried[chosen].recipe.clone();
+        found.chosen = Some(chosen);
+        Ok(found)
+    }
+
+    /// The folds of every repeat; empty when no class has two groups of samples.
+    fn splits(&self) -> Vec<Vec<usize>> {
+        let repeats = repeats(&self.data);
+        let splits = (0..repeats).map(|r| folds(&self.data, self.groups, self.seed + r));
+        splits
+            .filter(|folds| folds.iter().any(|fold| *fold != ALWAYS_TRAINED))
+            .collect()
+    }
+
+    fn try_one(&self, recipe: &Recipe, splits: &[Vec<usize>]) -> Result<HeldOut> {
+        let jobs: Vec<(usize, usize)> = splits
+            .iter()
+            .enumerate()
+            .flat_map(|(repeat, folds)| (0..fold_count(folds)).map(move |fold| (repeat, fold)))
+            .collect();
+        let outputs: Vec<(Vec<usize>, Vec<f32>)> = jobs
+            .into_par_iter()
+            .map(|(repeat, fold)| self.fold(recipe, &splits[repeat], fold, repeat as u64))
+            .collect::<Result<_>>()?;
+        let (mut rows, mut logits) = (Vec::new(), Vec::new());
+        for (fold_rows, fold_logits) in outputs {
+            rows.extend(fold_rows);
+            logits.extend(fold_logits);
+        }
+        let labels: Vec<u16> = rows.iter().map(|row| self.data.labels[*row]).collect();
+        Ok(HeldOut::judge(
+            rows,
+            labels,
+            logits,
+            self.data.classes,
+            splits.len(),
+        ))
+    }
+
+    fn fold(
+        &self,
+        recipe: &Recipe,
+        folds: &[usize],
+        fold: usize,
+        repeat: u64,
+    ) -> Result<(Vec<usize>, Vec<f32>)> {
+        let (held_out, trained): (Vec<usize>, Vec<usize>) =
+            (0..folds.len()).partition(|row| folds[*row] == fold);
+        let seed = self.seed.wrapping_add(1000 * repeat + fold as u64 + 1);
+        let head = train(recipe, &self.data, &trained, seed, self.kernel)?;
+        let mut values = Vec::with_capacity(held_out.len() * self.data.features);
+        held_out
+            .iter()
+            .for_each(|row| self.data.mean_row(*row, &mut values));
+        let logits = head.logits(&values, self.kernel)?;
+        Ok((held_out, logits))
+    }
+}
+
+impl HeldOut {
+    fn judge(
+        rows: Vec<usize>,
+        labels: Vec<u16>,
+        logits: Vec<f32>,
+        classes: usize,
+        repeats: usize,
+    ) -> Self {
+        let temperature = fit_temperature(&logits, &labels, classes);
+        let losses = losses(&logits, &labels, classes, temperature);
+        let n = losses.len().max(1) as f64;
+        let mean = losses.iter().sum::<f64>() / n;
+        let variance = losses.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>() / n;
+        // Repeats judge the same samples again: they do not count as more of them.
+        let independent = (n / repeats.max(1) as f64).max(1.0);
+        let mut judged = Self {
+            rows,
+            labels,
+            logits,
+            temperature,
+            log_loss: mean,
+            log_loss_error: (variance / independent).sqrt(),
+            accuracy: 0.0,
+            repeats,
+        };
+        judged.accuracy = judged.hits(classes).sum::<f64>() / n;
+        judged
+    }
+
+    /// Accuracy with its 95 % interval and the number of samples behind it.
+    pub fn interval(&self) -> (f64, f64, usize) {
+        let n = self.labels.len() / self.repeats.max(1);
+        let right = (self.accuracy * n as f64).round() as usize;
+        let (low, high) = wilson(right, n);
+        (low, high, n)
+    }
+
+    /// For every row 1 where its own class was said, else 0.
+    fn hits(&self, classes: usize) -> impl Iterator<Item = f64> + '_ {
+        let rows = self.logits.chunks_exact(classes).zip(&self.labels);
+        rows.map(|(row, label)| f64::from(u8::from(best(row) == usize::from(*label))))
+    }
+
+    /// Accuracy and interval as a head file keeps them.
+    pub fn cross_validation(&self) -> CrossValidation {
+        let (low, high, n) = self.interval();
+        CrossValidation {
+            accuracy: self.accuracy as f32,
+            low: low as f32,
+            high: high as f32,
+            n: u32::try_from(n).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Confusion, per-class figures and calibration over all repeats, the interval that
+    /// of the samples behind them.
+    pub fn evaluation(&self, labels: &[String]) -> Evaluation {
+        let truth: Vec<usize> = self
+            .labels
+            .iter()
+            .map(|label| usize::from(*label))
+            .collect();
+        let (low, high, n) = self.interval();
+        let all = evaluate(labels, &truth, &self.probabilities(labels.len()));
+        Evaluation {
+            low,
+            high,
+            n,
+            ..all
+        }
+    }
+
+    /// Calibrated probabilities `[rows, K]`.
+    pub fn probabilities(&self, classes: usize) -> Vec<f32> {
+        let mut values = self.logits.clone();
+        probabilities(&mut values, classes, self.temperature);
+        values
+    }
+
+    /// The top probability that only one in `one_in` held-out samples falls below.
+    pub fn low_probability(&self, classes: usize, one_in: usize) -> f32 {
+        let values = self.probabilities(classes);
+        let mut tops: Vec<f32> = values
+            .chunks_exact(classes)
+            .map(|row| row[best(row)])
+            .collect();
+        tops.sort_by(f32::total_cmp);
+        tops.get(tops.len() / one_in).copied().unwrap_or(0.0)
+    }
+}
+
+/// The position of the largest value; the first where several are equal.
+pub fn best(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in values.iter().enumerate() {
+        if *value > values[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+fn repeats(data: &Data<'_>) -> u64 {
+    if data.len() < FEW_SAMPLES { REPEATS } else { 1 }
+}
+
+/// At most how many trainings one candidate takes, each on most of the samples.
+pub fn fits(data: &Data<'_>) -> usize {
+    MAX_FOLDS * repeats(data) as usize
+}
+
+/// The first candidate, unless another recognises more held-out samples by more than
+/// one standard error of the difference. With few samples differences are chance, and
+/// the first is the one that did best over many jobs; a search by log loss was tried
+/// and lost up to a point of accuracy.
+fn choose(tried: &[Tried], classes: usize) -> usize {
+    let Some(default) = tried.first() else {
+        return 0;
+    };
+    let default: Vec<f64> = default.held_out.hits(classes).collect();
+    let mut chosen = (0, 0.0);
+    for (index, other) in tried.iter().enumerate().skip(1) {
+        let repeats = other.held_out.repeats.max(1) as f64;
+        let pairs = other.held_out.hits(classes).zip(&default);
+        let gains: Vec<f64> = pairs.map(|(hit, before)| hit - before).collect();
+        let n = gains.len().max(1) as f64;
+        let mean = gains.iter().sum::<f64>() / n;
+        let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / n;
+        let error = (variance * repeats / n).sqrt();
+        if mean > error && mean > chosen.1 {
+            chosen = (index, mean);
+        }
+    }
+    chosen.0
+}
+
+fn fold_count(folds: &[usize]) -> usize {
+    let held_out = folds.iter().filter(|fold| **fold != ALWAYS_TRAINED);
+    held_out.max().map_or(0, |fold| fold + 1)
+}
+
+/// A fold for each sample: groups stay whole, classes are spread evenly, and samples
+/// of a class with a single group are never held out.
+fn folds(data: &Data<'_>, groups: &[usize], seed: u64) -> Vec<usize> {
+    let mut units = units(data, groups);
+    let mut per_class = vec![0; data.classes];
+    units.iter().for_each(|unit| per_class[unit.label] += 1);
+    let several = per_class.iter().copied().filter(|count| *count > 1);
+    let count = several.min().unwrap_or(0).clamp(2, MAX_FOLDS);
+    Random::new(seed).shuffle(&mut units);
+    // Large groups first, so that small ones even out the folds.
+    units.sort_by_key(|unit| std::cmp::Reverse(unit.rows.len()));
+    let mut filled = vec![vec![0; data.classes]; count];
+    let mut folds = vec![ALWAYS_TRAINED; data.len()];
+    for unit in units.iter().filter(|unit| per_class[unit.label] > 1) {
+        let size = |fold: &Vec<usize>| (fold[unit.label], fold.iter().sum::<usize>());
+        let fold = (0..count)
+            .min_by_key(|fold| size(&filled[*fold]))
+            .unwrap_or(0);
+        for row in &unit.rows {
+            folds[*row] = fold;
+            filled[fold][usize::from(data.labels[*row])] += 1;
+        }
+    }
+    folds
+}
+
+/// Samples that must stay together, with the label most of them have.
+struct Unit {
+    label: usize,
+    rows: Vec<usize>,
+}
+
+fn units(data: &Data<'_>, groups: &[usize]) -> Vec<Unit> {
+    let mut by_group = std::collections::BTreeMap::<usize, Vec<usize>>::new();
+    for (row, group) in groups.iter().enumerate() {
+        by_group.entry(*group).or_default().push(row);
+    }
+    let unit = |rows: Vec<usize>| {
+        let mut counts = vec![0u32; data.classes];
+        rows.iter()
+            .for_each(|row| counts[usize::from(data.labels[*row])] += 1);
+        let label = (0..data.classes)
+            .rev()
+            .max_by_key(|class| counts[*class])
+            .unwrap_or(0);
+        Unit { label, rows }
+    };
+    by_group.into_values().map(unit).collect()
+}
+
+/// -ln p(label) of every row, in nats.
+fn losses(logits: &[f32], labels: &[u16], classes: usize, temperature: f32) -> Vec<f64> {
+    let rows = logits.chunks_exact(classes).zip(labels);
+    rows.map(|(row, label)| {
+        log_sum(row, temperature) - f64::from(row[usize::from(*label)]) / f64::from(temperature)
+    })
+    .collect()
+}
+
+/// ln of the sum of exp(logit / temperature).
+fn log_sum(row: &[f32], temperature: f32) -> f64 {
+    let scaled = |value: &f32| f64::from(*value) / f64::from(temperature);
+    let largest = row.iter().map(scaled).fold(f64::NEG_INFINITY, f64::max);
+    largest
+        + row
+            .iter()
+            .map(|v| (scaled(v) - largest).exp())
+            .sum::<f64>()
+            .ln()
+}
+
+/// The temperature with the lowest log loss on held-out outputs (Guo et al., 2017), by
+/// golden-section search on its logarithm. Half a sample of unknown class is added, so
+/// that a handful of samples without an error does not give certainty.
+fn fit_temperature(logits: &[f32], labels: &[u16], classes: usize) -> f32 {
+    const GOLDEN: f64 = 0.618_033_988_749_895;
+    let cost = |log_temperature: f64| {
+        let temperature = log_temperature.exp() as f32;
+        let sum: f64 = losses(logits, labels, classes, temperature).iter().sum();
+        sum + doubt(logits, classes, temperature)
+    };
+    let (mut low, mut high) = (-3.0, 4.0);
+    for _ in 0..40 {
+        let (left, right) = (high - GOLDEN * (high - low), low + GOLDEN * (high - low));
+        if cost(left) < cost(right) {
+            high = right;
+        } else {
+            low = left;
+        }
+    }
+    (0.5f64 * (low + high)).exp() as f32
+}
+
+/// Half the loss of one sample that could be of any class: the weight of the doubt.
+fn doubt(logits: &[f32], classes: usize, temperature: f32) -> f64 {
+    let rows = logits.chunks_exact(classes);
+    let count = rows.len().max(1) as f64;
+    let any = rows.map(|row| {
+        let mean = row.iter().map(|v| f64::from(*v)).sum::<f64>() / classes as f64;
+        log_sum(row, temperature) - mean / f64::from(temperature)
+    });
+    0.5 * any.sum::<f64>() / count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data<'a>(values: &'a [f32], labels: &'a [u16], classes: usize) -> Data<'a> {
+        Data {
+            views: &[],
+            labels,
+            features: values.len() / labels.len(),
+            classes,
+        }
+    }
+
+    #[test]
+    fn folds_are_even_and_never_split_a_group() {
+        let labels: Vec<u16> = (0..60).map(|i| (i % 3) as u16).collect();
+        let groups: Vec<usize> = (0..60).map(|i| (i % 3) * 10 + i / 12).collect();
+        let values = vec![0.0; 60];
+        let data = data(&values, &labels, 3);
+        let folds = folds(&data, &groups, 7);
+        assert_eq!(fold_count(&folds), 5);
+        for row in 0..60 {
+            for other in 0..60 {
+                assert!(groups[row] != groups[other] || folds[row] == folds[other]);
+            }
+        }
+        for fold in 0..5 {
+            for class in 0..3u16 {
+                let held = (0..60)
+                    .filter(|r| folds[*r] == fold && labels[*r] == class)
+                    .count();
+                assert_eq!(held, 4, "fold {fold} class {class}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_class_with_one_sample_is_always_trained() {
+        let labels = [0, 0, 0, 1, 1, 2];
+        let data = data(&[0.0; 6], &labels, 3);
+        let found = folds(&data, &[0, 1, 2, 3, 4, 5], 1);
+        assert_eq!(found[5], ALWAYS_TRAINED);
+        assert!(found[..5].iter().all(|fold| *fold < 2));
+    }
+
+    #[test]
+    fn temperature_recovers_overconfidence() {
+        // Logits that claim 98 % and are right in 3 of 4 cases: honest at ln 3.
+        let logits: Vec<f32> = (0..400).flat_map(|_| [4.0, 0.0]).collect();
+        let labels: Vec<u16> = (0..400).map(|i| u16::from(i % 4 == 0)).collect();
+        let temperature = fit_temperature(&logits, &labels, 2);
+        let honest = 4.0 / 3f32.ln();
+        assert!(
+            (temperature / honest - 1.0).abs() < 0.02,
+            "{temperature} {honest}"
+        );
+    }
+
+    #[test]
+    fn a_few_right_answers_do_not_give_certainty() {
+        let temperature = fit_temperature(&[3.0, 0.0, 0.0, 3.0], &[0, 1], 2);
+        let top = 1.0 / (1.0 + (-3.0 / temperature).exp());
+        assert!((0.6..0.99).contains(&top), "{top}");
+    }
+}

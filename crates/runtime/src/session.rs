@@ -1,0 +1,589 @@
+//! The whole job, from samples to a head file and from a head file to predictions.
+//! Every step is another module's; this one puts them in order. Nothing is printed.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use fieldtune_core::Kernel;
+
+use crate::backbone::Identity;
+use crate::budget::peak_rss_bytes;
+use crate::cache::Cache;
+use crate::candidates::{self, Wishes};
+use crate::error::{Error, ErrorKind, Result};
+use crate::evaluation::{Evaluation, evaluate};
+use crate::features::{self, FeatureMatrix, LazyBackbone, Source};
+use crate::forecast::{self, Forecast};
+use crate::head::{Head, Prediction, Provenance};
+use crate::model::Model;
+use crate::preprocess::View;
+use crate::recipe::{self, Data};
+use crate::samples::{SampleSet, Skipped};
+use crate::search::{Found, HeldOut, Search, best};
+
+/// Which part of a job is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Samples pass the backbone.
+    Features,
+    /// Recipes are cross-validated.
+    Search,
+}
+
+/// Told how far a job is. Called from several threads.
+pub trait Progress: Sync {
+    /// `done` of `all` steps of a stage are finished.
+    fn at(&self, stage: Stage, done: usize, all: usize);
+}
+
+/// Progress nobody looks at.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn at(&self, _: Stage, _: usize, _: usize) {}
+}
+
+/// How a job is done.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What the user has fixed about the head.
+    pub wishes: Wishes,
+    /// The tensor where the backbone is cut; `None` for the manifest's default.
+    pub cut: Option<String>,
+    /// Seed of all random numbers.
+    pub seed: u64,
+    /// Backbone runs and trainings at once, at least 1.
+    pub threads: usize,
+    /// The process must not need more; checked before work starts.
+    pub memory_bytes: Option<u64>,
+    /// The search starts no candidate after this time.
+    pub time: Duration,
+    /// The same bits on every kind of processor.
+    pub reproducible: bool,
+    /// An unreadable sample is an error.
+    pub strict: bool,
+    /// Leave the mirror images out: half the backbone's work, a little less accuracy.
+    pub unmirrored: bool,
+}
+
+impl Settings {
+    /// The views of each sample that are trained on, and averaged at prediction.
+    pub fn views(&self) -> &'static [View] {
+        views(!self.unmirrored)
+    }
+}
+
+fn views(mirrored: bool) -> &'static [View] {
+    if mirrored {
+        &[View::Original, View::Mirrored]
+    } else {
+        &[View::Original]
+    }
+}
+
+/// A backbone, a cache and settings: what every job needs.
+pub struct Session {
+    model: Model,
+    cache: Cache,
+    settings: Settings,
+}
+
+/// What training brought.
+pub struct Outcome {
+    /// The trained head.
+    pub head: Head,
+    /// What was tried on the way.
+    pub found: Found,
+    /// Samples trained on.
+    pub samples: usize,
+    /// Files left out, with the reason.
+    pub skipped: Vec<Skipped>,
+    /// Samples whose features were computed, and those found in the cache.
+    pub computed: usize,
+    /// See `computed`.
+    pub from_cache: usize,
+    /// The first entry that could not be kept in the cache, if any.
+    pub cache_failure: Option<Error>,
+    /// Cross-validated figures: what the head is expected to do on new samples.
+    pub expected: Option<Evaluation>,
+    /// Which sample each row of the cross-validation was, for the report.
+    pub held_out: Vec<Judged>,
+    /// Where the time went.
+    pub seconds: Seconds,
+    /// Size of the training arena in bytes.
+    pub arena_bytes: u64,
+    /// Peak memory of the process so far in bytes, where the system tells.
+    pub peak_rss_bytes: Option<u64>,
+}
+
+/// A held-out sample and what a head that had not seen it said.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Its file.
+    pub path: PathBuf,
+    /// Index of its label.
+    pub truth: usize,
+    /// What was said.
+    pub prediction: Prediction,
+}
+
+/// Wall time of the parts of a training job.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seconds {
+    /// Samples through the backbone.
+    pub features: f64,
+    /// Cross-validation.
+    pub search: f64,
+    /// The final training.
+    pub train: f64,
+}
+
+/// What an evaluation brought.
+pub struct Evaluated {
+    /// The figures.
+    pub evaluation: Evaluation,
+    /// Every sample and what the head said.
+    pub judged: Vec<Judged>,
+    /// Files left out, with the reason.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Session {
+    /// A session on one backbone.
+    pub fn new(model: Model, cache: Cache, settings: Settings) -> Self {
+        Self {
+            model,
+            cache,
+            settings,
+        }
+    }
+
+    /// How jobs are done.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The kernel of the matrix products.
+    pub fn kernel(&self) -> Kernel {
+        if self.settings.reproducible {
+            Kernel::lanes()
+        } else {
+            Kernel::best()
+        }
+    }
+
+    /// The backbone for training, cut where the user or the manifest says.
+    fn backbone(&self) -> Result<LazyBackbone> {
+        let manifest = self.model.manifest();
+        let cut = self
+            .settings
+            .cut
+            .as_deref()
+            .unwrap_or(&manifest.default_cut);
+        if cut.is_empty() {
+            let remedy = "choose one with --cut; `fieldtune inspect` lists them";
+            let path = Path::new(&manifest.file);
+            return Err(Error::at(
+                ErrorKind::Usage,
+                path,
+                "no cut tensor is named",
+                remedy,
+            ));
+        }
+        self.model.cut_at(cut)
+    }
+
+    /// What training on `set` would take. Loads and measures the backbone; trains
+    /// nothing.
+    ///
+    /// # Errors
+    /// When samples or backbone cannot be used, or flags contradict each other.
+    pub fn forecast(&self, set: &SampleSet) -> Result<Forecast> {
+        set.require_trainable()?;
+        forecast::forecast(&self.settings, self.kernel(), &self.backbone()?, set)
+    }
+
+    /// Trains a head on the labelled samples of `set`, whose bytes `sources` give in the
+    /// same order. Writes nothing but the cache.
+    ///
+    /// # Errors
+    /// `OverBudget` before any work when the memory limit would not hold; `BadInput`
+    /// when too few samples can be read; `Failed` when training diverges.
+    pub fn train(
+        &self,
+        set: &SampleSet,
+        sources: &[Source<'_>],
+        progress: &dyn Progress,
+    ) -> Result<Outcome> {
+        set.require_trainable()?;
+        let backbone = self.backbone()?;
+        if let Some(limit_bytes) = self.settings.memory_bytes {
+            let forecast = forecast::forecast(&self.settings, self.kernel(), &backbone, set)?;
+            forecast.memory.require(limit_bytes)?;
+        }
+        let start = Instant::now();
+        let views = self.settings.views();
+        let matrices = self.features(&backbone, set, sources, views, progress)?;
+        let values: Vec<&[f32]> = matrices.iter().map(|matrix| &matrix.values[..]).collect();
+        let matrix = &matrices[0];
+        require_classes(set, matrix)?;
+        let labels: Vec<u16> = matrix.labels.iter().map(|label| *label as u16).collect();
+        let data = Data {
+            views: &values,
+            labels: &labels,
+            features: matrix.features,
+            classes: set.labels.len(),
+        };
+        let features = start.elapsed().as_secs_f64();
+        let found = self.search(&data, &groups(set, matrix), progress)?;
+        let search = start.elapsed().as_secs_f64() - features;
+        let rows: Vec<usize> = (0..data.len()).collect();
+        let trained = recipe::train(
+            &found.recipe,
+            &data,
+            &rows,
+            self.settings.seed,
+            self.kernel(),
+        )?;
+        let train = start.elapsed().as_secs_f64() - features - search;
+        let arena_bytes = trained.arena_bytes;
+        let head = self.head(set, &data, identity(&backbone, &data), &found, trained);
+        Ok(Outcome {
+            expected: found
+                .held_out()
+                .map(|held_out| held_out.evaluation(&set.labels)),
+            held_out: judged(set, matrix, &found, &head),
+            head,
+            samples: data.len(),
+            skipped: all_skipped(set, matrix),
+            computed: matrices.iter().map(|matrix| matrix.computed).sum(),
+            from_cache: matrices.iter().map(|matrix| matrix.from_cache).sum(),
+            cache_failure: matrix.cache_failure.clone(),
+            found,
+            seconds: Seconds {
+                features,
+                search,
+                train,
+            },
+            arena_bytes,
+            peak_rss_bytes: peak_rss_bytes(),
+        })
+    }
+
+    /// Measures a head on labelled samples.
+    ///
+    /// # Errors
+    /// `Mismatch` when the head belongs to another backbone or the samples have classes
+    /// that it does not know; `BadInput` when no sample can be read.
+    pub fn evaluate(
+        &self,
+        head: &Head,
+        head_path: &Path,
+        set: &SampleSet,
+        sources: &[Source<'_>],
+        progress: &dyn Progress,
+    ) -> Result<Evaluated> {
+        let known = known_labels(head, head_path, set)?;
+        let matrix = self.features_for(head, head_path, set, sources, progress)?;
+        if matrix.labels.is_empty() {
+            let reason = matrix
+                .skipped
+                .first()
+                .map_or("", |skipped| skipped.reason.as_str());
+            let what = format_args!("no sample can be read ({reason})");
+            return Err(Error::at(
+                ErrorKind::BadInput,
+                &set.source,
+                what,
+                "give readable images",
+            ));
+        }
+        let predictions = head.predict(&matrix.values, self.kernel())?;
+        let truth: Vec<usize> = matrix.labels.iter().map(|label| known[*label]).collect();
+        let probabilities: Vec<f32> = predictions
+            .iter()
+            .flat_map(|prediction| prediction.probabilities.clone())
+            .collect();
+        let judged = predictions.into_iter().zip(&truth).zip(&matrix.rows);
+        Ok(Evaluated {
+            evaluation: evaluate(&head.labels, &truth, &probabilities),
+            judged: judged
+                .map(|((prediction, truth), row)| Judged {
+                    path: set.samples[*row].path.clone(),
+                    truth: *truth,
+                    prediction,
+                })
+                .collect(),
+            skipped: all_skipped(set, &matrix),
+        })
+    }
+
+    /// Labels the given files. One result a file, in order: a prediction, or why it could
+    /// not be read.
+    ///
+    /// # Errors
+    /// `Mismatch` when the head belongs to another backbone.
+    pub fn predict(
+        &self,
+        head: &Head,
+        head_path: &Path,
+        sources: &[Source<'_>],
+        progress: &dyn Progress,
+    ) -> Result<Vec<std::result::Result<Prediction, String>>> {
+        let nothing = SampleSet::default();
+        let matrix = self.features_for(head, head_path, &nothing, sources, progress)?;
+        let mut results = vec![Err(String::new()); sources.len()];
+        let predictions = head.predict(&matrix.values, self.kernel())?;
+        for (row, prediction) in matrix.rows.iter().zip(predictions) {
+            results[*row] = Ok(prediction);
+        }
+        let unread = results.iter_mut().filter(|result| result.is_err());
+        for (result, skipped) in unread.zip(&matrix.skipped) {
+            *result = Err(skipped.reason.clone());
+        }
+        Ok(results)
+    }
+
+    fn features_for(
+        &self,
+        head: &Head,
+        head_path: &Path,
+        set: &SampleSet,
+        sources: &[Source<'_>],
+        progress: &dyn Progress,
+    ) -> Result<FeatureMatrix> {
+        let backbone = self.model.cut_at(&head.backbone.cut)?;
+        // What can be told without loading the backbone is told first.
+        let mut found = Identity {
+            features: head.backbone.features,
+            ..identity_without_features(&backbone)
+        };
+        head.require(&found, head_path)?;
+        let views = views(head.mirrored);
+        let matrices = self.features(&backbone, set, sources, views, progress)?;
+        let matrix = mean(matrices);
+        if !matrix.rows.is_empty() {
+            found.features = matrix.features;
+            head.require(&found, head_path)?;
+        }
+        Ok(matrix)
+    }
+
+    /// Features of all samples, a matrix a view, all of the same rows.
+    fn features(
+        &self,
+        backbone: &LazyBackbone,
+        set: &SampleSet,
+        sources: &[Source<'_>],
+        views: &[View],
+        progress: &dyn Progress,
+    ) -> Result<Vec<FeatureMatrix>> {
+        let all = views.len() * sources.len();
+        let mut matrices: Vec<FeatureMatrix> = Vec::new();
+        for (index, view) in views.iter().enumerate() {
+            let before = index * sources.len();
+            let tell = |done, _| progress.at(Stage::Features, before + done, all);
+            let threads = self.settings.threads.max(1);
+            let matrix = features::extract(backbone, sources, *view, &self.cache, threads, &tell)?;
+            if let Some(skipped) = first_skipped(set, &matrix).filter(|_| self.settings.strict) {
+                let remedy = "repair or remove it, or run without --strict";
+                return Err(Error::at(
+                    ErrorKind::BadInput,
+                    &skipped.path,
+                    &skipped.reason,
+                    remedy,
+                ));
+            }
+            if matrices
+                .first()
+                .is_some_and(|first| first.rows != matrix.rows)
+            {
+                let what = "samples changed while they were read";
+                return Err(Error::at(ErrorKind::Failed, &set.source, what, "run again"));
+            }
+            matrices.push(matrix);
+        }
+        Ok(matrices)
+    }
+
+    fn search(&self, data: &Data<'_>, groups: &[usize], progress: &dyn Progress) -> Result<Found> {
+        let search = Search {
+            data: *data,
+            groups,
+            seed: self.settings.seed,
+            kernel: self.kernel(),
+            time: self.settings.time,
+        };
+        let mut counts = vec![0; data.classes];
+        data.labels
+            .iter()
+            .for_each(|label| counts[usize::from(*label)] += 1);
+        let candidates = candidates::candidates(&self.settings.wishes, &counts);
+        let tell = |done, all| progress.at(Stage::Search, done, all);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.settings.threads.max(1));
+        let pool = pool.build().map_err(|error| {
+            let what = format_args!("threads cannot be started ({error}); lower --threads");
+            Error::new(ErrorKind::Failed, what)
+        })?;
+        pool.install(|| search.run(&candidates, &tell))
+    }
+
+    fn head(
+        &self,
+        set: &SampleSet,
+        data: &Data<'_>,
+        backbone: Identity,
+        found: &Found,
+        trained: recipe::Trained,
+    ) -> Head {
+        let held_out = found.held_out();
+        let mut samples = vec![0u32; data.classes];
+        data.labels
+            .iter()
+            .for_each(|label| samples[usize::from(*label)] += 1);
+        Head {
+            labels: set.labels.clone(),
+            backbone,
+            mirrored: !self.settings.unmirrored,
+            fitted: trained.fitted,
+            network: trained.network,
+            parameters: trained.parameters,
+            temperature: held_out.map_or(1.0, |held_out| held_out.temperature),
+            unknown_below: held_out.map_or(0.0, |held_out| {
+                held_out.low_probability(data.classes, ONE_IN_UNKNOWN)
+            }),
+            trained: Provenance {
+                program: concat!("fieldtune ", env!("CARGO_PKG_VERSION")).into(),
+                recipe: found.recipe.to_string(),
+                seed: self.settings.seed,
+                samples,
+                cross_validation: held_out.map(HeldOut::cross_validation),
+            },
+        }
+    }
+}
+
+/// The mean of several views' features, as predictions are made from.
+fn mean(matrices: Vec<FeatureMatrix>) -> FeatureMatrix {
+    let share = 1.0 / matrices.len().max(1) as f32;
+    let mut all = matrices.into_iter();
+    let mut mean = all.next().unwrap_or_default();
+    mean.values.iter_mut().for_each(|value| *value *= share);
+    for other in all {
+        let pairs = mean.values.iter_mut().zip(&other.values);
+        pairs.for_each(|(sum, value)| *sum += share * value);
+    }
+    mean
+}
+
+/// One in this many samples of the trained classes may be called unknown.
+const ONE_IN_UNKNOWN: usize = 50;
+
+fn identity_without_features(backbone: &LazyBackbone) -> Identity {
+    Identity {
+        name: backbone.manifest().name.clone(),
+        sha256: *backbone.sha256(),
+        cut: backbone.cut().into(),
+        features: 0,
+        preprocessing: backbone.preprocessing().into(),
+    }
+}
+
+fn identity(backbone: &LazyBackbone, data: &Data<'_>) -> Identity {
+    Identity {
+        features: data.features,
+        ..identity_without_features(backbone)
+    }
+}
+
+/// Whether enough samples could be read: one of each class.
+fn require_classes(set: &SampleSet, matrix: &FeatureMatrix) -> Result<()> {
+    let missing = (0..set.labels.len()).find(|label| !matrix.labels.contains(label));
+    let Some(label) = missing else {
+        return Ok(());
+    };
+    let reason = matrix.skipped.iter().find(|skipped| {
+        set.samples
+            .iter()
+            .any(|sample| sample.label == label && sample.path == skipped.path)
+    });
+    let reason = reason.map_or_else(String::new, |skipped| {
+        format!(" ({}: {})", skipped.path.display(), skipped.reason)
+    });
+    let what = format_args!(
+        "no sample of class \"{}\" can be read{reason}",
+        set.labels[label]
+    );
+    let remedy = "add readable samples to it or remove the class";
+    Err(Error::at(ErrorKind::BadInput, &set.source, what, remedy))
+}
+
+/// A number a group for every row; a sample without a group is its own.
+fn groups(set: &SampleSet, matrix: &FeatureMatrix) -> Vec<usize> {
+    let mut numbers = HashMap::new();
+    let rows = matrix.rows.iter();
+    rows.map(|row| match &set.samples[*row].group {
+        Some(group) => {
+            let next = set.samples.len() + numbers.len();
+            *numbers.entry(group.as_str()).or_insert(next)
+        }
+        None => *row,
+    })
+    .collect()
+}
+
+fn first_skipped<'a>(set: &'a SampleSet, matrix: &'a FeatureMatrix) -> Option<&'a Skipped> {
+    set.skipped.iter().chain(&matrix.skipped).next()
+}
+
+fn all_skipped(set: &SampleSet, matrix: &FeatureMatrix) -> Vec<Skipped> {
+    set.skipped.iter().chain(&matrix.skipped).cloned().collect()
+}
+
+/// For each label of the set, its place in the head's list.
+fn known_labels(head: &Head, head_path: &Path, set: &SampleSet) -> Result<Vec<usize>> {
+    let place = |label: &String| {
+        head.labels
+            .iter()
+            .position(|known| known == label)
+            .ok_or_else(|| {
+                let what = format_args!(
+                    "does not know class \"{label}\" of {}; it knows {}",
+                    set.source.display(),
+                    head.labels.join(", ")
+                );
+                let remedy = "rename the class or train a head with it";
+                Error::at(ErrorKind::Mismatch, head_path, what, remedy)
+            })
+    };
+    set.labels.iter().map(place).collect()
+}
+
+/// The held-out samples of the first repeat, with calibrated probabilities.
+fn judged(set: &SampleSet, matrix: &FeatureMatrix, found: &Found, head: &Head) -> Vec<Judged> {
+    let Some(held_out) = found.held_out() else {
+        return Vec::new();
+    };
+    let classes = head.labels.len();
+    let probabilities = held_out.probabilities(classes);
+    let first = held_out.rows.len() / held_out.repeats.max(1);
+    let rows = held_out
+        .rows
+        .iter()
+        .zip(probabilities.chunks_exact(classes))
+        .take(first);
+    rows.map(|(row, probabilities)| {
+        let label = best(probabilities);
+        Judged {
+            path: set.samples[matrix.rows[*row]].path.clone(),
+            truth: matrix.labels[*row],
+            prediction: Prediction {
+                label,
+                unknown: probabilities[label] < head.unknown_below,
+                probabilities: probabilities.to_vec(),
+            },
+        }
+    })
+    .collect()
+}

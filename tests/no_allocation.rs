@@ -1,0 +1,82 @@
+//! Training steps allocate nothing: a counting allocator watches.
+
+use fieldtune_core::Kernel;
+use fieldtune_core::adversary::Adversary;
+use fieldtune_core::decay::{Decay, Mode};
+use fieldtune_core::network::Network;
+use fieldtune_core::optimizer::Optimizer;
+use fieldtune_core::train::{Options, Samples, Trainer, fit};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+#[allow(unsafe_code)] // an allocator cannot be written without
+// SAFETY: every call is passed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Stripes;
+
+impl Samples for Stripes {
+    fn len(&self) -> usize {
+        37
+    }
+
+    fn read(&self, index: usize, features: &mut [f32]) -> u16 {
+        for (position, value) in features.iter_mut().enumerate() {
+            *value = if position % 3 == index % 3 { 1.0 } else { 0.1 };
+        }
+        (index % 3) as u16
+    }
+}
+
+// One test only: another running beside it would be counted too.
+#[test]
+fn training_allocates_nothing_and_learns() {
+    let before_all = ALLOCATIONS.load(Ordering::SeqCst);
+    drop(std::hint::black_box(Box::new(1)));
+    assert!(
+        ALLOCATIONS.load(Ordering::SeqCst) > before_all,
+        "the counter counts"
+    );
+    for (hidden, optimizer, mode) in [
+        (&[][..], Optimizer::SGD, Mode::Uniform),
+        (&[16], Optimizer::ADAMW, Mode::Structural),
+        (&[16, 8], Optimizer::SGD, Mode::Measured),
+        (&[16], Optimizer::ADAMW, Mode::Online),
+    ] {
+        let network = Network::mlp(24, hidden, 3).expect("sound");
+        let options = Options {
+            batch: 8,
+            optimizer,
+            decay: Decay { mode, lambda: 1e-3 },
+            adversary: Some(Adversary::new(0.1)),
+            kernel: Kernel::best(),
+        };
+        let elements = options.plan(&network).expect("plan").elements();
+        let mut arena = vec![0.0; elements];
+        let (mut order, mut labels) = (vec![0u32; 37], vec![0u16; 8]);
+        let before = ALLOCATIONS.load(Ordering::SeqCst);
+        let mut trainer = Trainer::new(&network, options, &mut arena, 1).expect("trainer");
+        let loss = fit(&mut trainer, &Stripes, 40, 0.02, &mut order, &mut labels).expect("fit");
+        let allocations = ALLOCATIONS.load(Ordering::SeqCst) - before;
+        assert_eq!(allocations, 0, "{hidden:?} {mode:?}");
+        assert!(loss < 0.2, "{hidden:?} {mode:?} learned nothing: {loss}");
+    }
+}
