@@ -1,19 +1,13 @@
 //! Promise: every common image file is read the right way up and in the right colours,
 //! and a damaged, cut off or huge one is refused by name, before memory is spent on it.
 
-use std::io::Cursor;
 use std::path::Path;
 
 use fieldtune::error::ErrorKind;
 use fieldtune::manifest::Manifest;
 use fieldtune::preprocess::{Decoded, View, decode};
+use fieldtune_tests::{encoded, png_that_declares};
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Rgb, RgbImage, RgbaImage};
-
-fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
-    let mut bytes = Cursor::new(Vec::new());
-    image.write_to(&mut bytes, format).unwrap();
-    bytes.into_inner()
-}
 
 /// 16 x 8: black on the left, white on the right.
 fn halves() -> DynamicImage {
@@ -142,25 +136,12 @@ fn altered_bytes_never_panic() {
     }
 }
 
-/// CRC of a PNG chunk, bit by bit.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
-            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
-        })
-    })
-}
-
 #[test]
 fn an_image_that_declares_too_many_pixels_is_refused_from_its_header() {
     let mut bmp = encoded(&halves(), ImageFormat::Bmp);
     bmp[18..22].copy_from_slice(&30_000_u32.to_le_bytes());
     bmp[22..26].copy_from_slice(&30_000_u32.to_le_bytes());
-    let mut png = encoded(&halves(), ImageFormat::Png);
-    png[16..20].copy_from_slice(&60_000_u32.to_be_bytes());
-    png[20..24].copy_from_slice(&60_000_u32.to_be_bytes());
-    let crc = crc32(&png[12..29]);
-    png[29..33].copy_from_slice(&crc.to_be_bytes());
+    let png = png_that_declares(60_000, 60_000);
     let mut jpeg = encoded(&halves(), ImageFormat::Jpeg);
     let start = jpeg
         .windows(2)

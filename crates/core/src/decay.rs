@@ -91,14 +91,20 @@ fn from_the_top(last: f32, lambdas: &mut [f32], ratio: impl Fn(usize) -> f32) {
     }
 }
 
-/// Euclidean norm. Summed in blocks, so that long vectors lose no digits.
+/// Euclidean norm. Summed in eight columns and in blocks: quick on every CPU, and long
+/// vectors lose no digits.
 pub fn norm(values: &[f32]) -> f32 {
-    let blocks = values.chunks(256);
-    sqrt(
-        blocks
-            .map(|block| block.iter().fold(0.0, |s, v| s + v * v))
-            .sum(),
-    )
+    const COLUMNS: usize = 8;
+    let block = |block: &[f32]| {
+        let mut sums = [0.0f32; COLUMNS];
+        for part in block.chunks(COLUMNS) {
+            for (sum, value) in sums.iter_mut().zip(part) {
+                *sum += value * value;
+            }
+        }
+        sums.iter().sum::<f32>()
+    };
+    sqrt(values.chunks(64 * COLUMNS).map(block).sum())
 }
 
 #[cfg(test)]

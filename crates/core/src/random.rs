@@ -75,7 +75,7 @@ mod tests {
         let first: [u32; 4] = core::array::from_fn(|_| random.bits());
         assert_eq!(
             first,
-            [0, 0, 0, 0],
+            [3270867926, 1795671209, 1924641435, 1143034755],
             "head files made with a seed depend on these values"
         );
     }

@@ -1,0 +1,205 @@
+//! Our default against plain classifiers on the same frozen features and the same
+//! splits: `cargo bench --bench field [-- SEEDS]`.
+//!
+//! Data: `../shared/data/neu-surface-defects` and `hymenoptera`. The references run in
+//! `reference.py`, in a virtual environment with the pinned scikit-learn of
+//! `requirements.txt`; needs python3 with venv. They see the features of the upright
+//! image, and in a second run the mean of the features of the image and its mirror
+//! image, which is what our default predicts from. Results go to
+//! `benches/results/field.json`, the table to standard output.
+
+mod reference;
+mod splits;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use fieldtune::cache::Cache;
+use fieldtune::candidates::{Wishes, candidates};
+use fieldtune::features::{Source, extract};
+use fieldtune::model::Model;
+use fieldtune::preprocess::View;
+use fieldtune::recipe::{Data, train};
+use fieldtune::samples::SampleSet;
+use fieldtune::search::{Search, best};
+use fieldtune_benches::{machine, results, shared};
+use fieldtune_core::Kernel;
+use serde_json::{Value, json};
+use splits::Split;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Method to accuracies, in the order of the splits of one cell.
+pub type Cells = BTreeMap<usize, BTreeMap<String, Vec<f64>>>;
+
+/// One data set's features: two views of every sample.
+pub struct Features {
+    /// Upright and mirrored, each `[rows, width]`.
+    pub views: [Vec<f32>; 2],
+    /// Label of every row.
+    pub labels: Vec<u16>,
+    /// F.
+    pub width: usize,
+    /// K.
+    pub classes: usize,
+}
+
+fn main() -> Result<(), Failure> {
+    let seeds = std::env::args()
+        .filter_map(|a| a.parse().ok())
+        .next()
+        .unwrap_or(10);
+    let mut report = json!({"machine": machine(), "seeds": seeds});
+    let (neu, _) = features(&[&shared("data/neu-surface-defects")?])?;
+    let neu_splits = splits::drawn(&neu, &[1, 2, 3, 5, 10, 20, 50], 60, seeds);
+    report["neu-surface-defects"] = compare("neu-surface-defects", &neu, &neu_splits)?;
+    let hymenoptera = shared("data/hymenoptera")?;
+    let (insects, trained) = features(&[&hymenoptera.join("train"), &hymenoptera.join("val")])?;
+    let mut insect_splits = splits::from_part(&insects, trained, &[1, 2, 3, 5, 10, 20, 50], seeds);
+    insect_splits.push(splits::whole(&insects, trained));
+    report["hymenoptera"] = compare("hymenoptera", &insects, &insect_splits)?;
+    let path = results().join("field.json");
+    std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+    println!("written: {}", path.display());
+    Ok(())
+}
+
+/// Features of the samples of some folders, one after another, and how many are in the
+/// first.
+fn features(folders: &[&Path]) -> Result<(Features, usize), Failure> {
+    let model = Model::embedded()?;
+    let backbone = model.cut_at(&model.manifest().default_cut)?;
+    let cache = Cache::open(&reference::work_folder().join("cache"))?;
+    let mut all = Features {
+        views: [Vec::new(), Vec::new()],
+        labels: Vec::new(),
+        width: 0,
+        classes: 0,
+    };
+    let mut first = None;
+    for folder in folders {
+        let set = SampleSet::open(folder)?;
+        all.classes = set.labels.len();
+        for (view, values) in [View::Original, View::Mirrored]
+            .into_iter()
+            .zip(&mut all.views)
+        {
+            let matrix = extract(
+                &backbone,
+                &Source::of_set(&set),
+                view,
+                &cache,
+                2,
+                &|_, _| {},
+            )?;
+            values.extend_from_slice(&matrix.values);
+            all.width = matrix.features;
+            if view == View::Original {
+                all.labels
+                    .extend(matrix.labels.iter().map(|label| *label as u16));
+            }
+        }
+        first.get_or_insert(all.labels.len());
+    }
+    Ok((all, first.unwrap_or(0)))
+}
+
+fn compare(name: &str, features: &Features, splits: &[Split]) -> Result<Value, Failure> {
+    let mut cells = Cells::new();
+    let mut seconds = 0.0;
+    for (index, split) in splits.iter().enumerate() {
+        let start = Instant::now();
+        let ours = accuracy(features, split)?;
+        seconds += start.elapsed().as_secs_f64();
+        let methods = cells.entry(split.samples_per_class).or_default();
+        methods.entry("fieldtune".into()).or_default().push(ours);
+        eprintln!("{name} {}/{}: {ours:.4}", index + 1, splits.len());
+    }
+    reference::add(name, features, splits, &mut cells)?;
+    print_table(name, &cells);
+    let cells: BTreeMap<String, _> = cells
+        .into_iter()
+        .map(|(n, methods)| (cell_name(n), methods))
+        .collect();
+    Ok(json!({"accuracy": cells, "seconds_a_training": seconds / splits.len() as f64}))
+}
+
+/// Trains as `fieldtune train` does without flags, and measures on the split's test rows.
+fn accuracy(features: &Features, split: &Split) -> Result<f64, Failure> {
+    let row = |row: usize| row * features.width..(row + 1) * features.width;
+    let chosen: Vec<Vec<f32>> = features
+        .views
+        .iter()
+        .map(|view| {
+            split
+                .train
+                .iter()
+                .flat_map(|r| view[row(*r)].iter().copied())
+                .collect()
+        })
+        .collect();
+    let views: Vec<&[f32]> = chosen.iter().map(Vec::as_slice).collect();
+    let labels: Vec<u16> = split
+        .train
+        .iter()
+        .map(|row| features.labels[*row])
+        .collect();
+    let data = Data {
+        views: &views,
+        labels: &labels,
+        features: features.width,
+        classes: features.classes,
+    };
+    let mut counts = vec![0; data.classes];
+    labels
+        .iter()
+        .for_each(|label| counts[usize::from(*label)] += 1);
+    let groups: Vec<usize> = (0..data.len()).collect();
+    let kernel = Kernel::best();
+    let search = Search {
+        data,
+        groups: &groups,
+        seed: split.seed,
+        kernel,
+        time: Duration::from_secs(60),
+    };
+    let found = search.run(&candidates(&Wishes::default(), &counts), &|_, _| {})?;
+    let head = train(&found.recipe, &data, &groups, split.seed, kernel)?;
+    let tested = reference::mean(features, &split.test);
+    let logits = head.logits(&tested, kernel)?;
+    let hits = logits.chunks(features.classes).zip(&split.test);
+    let right = hits
+        .filter(|(row, test)| best(row) == usize::from(features.labels[**test]))
+        .count();
+    Ok(right as f64 / split.test.len() as f64)
+}
+
+fn cell_name(samples_per_class: usize) -> String {
+    match samples_per_class {
+        0 => "all".into(),
+        n => n.to_string(),
+    }
+}
+
+fn print_table(name: &str, cells: &Cells) {
+    println!("\n{name}, accuracy in % (mean over draws), samples a class:");
+    let methods: Vec<&String> = cells
+        .values()
+        .next()
+        .map_or(Vec::new(), |m| m.keys().collect());
+    print!("{:32}", "");
+    cells.keys().for_each(|n| print!("{:>8}", cell_name(*n)));
+    println!();
+    for method in methods {
+        print!("{method:32}");
+        for methods in cells.values() {
+            let values = methods.get(method).map_or(&[][..], Vec::as_slice);
+            print!(
+                "{:8.2}",
+                100.0 * values.iter().sum::<f64>() / values.len().max(1) as f64
+            );
+        }
+        println!();
+    }
+}

@@ -1,0 +1,122 @@
+//! Runs `reference.py` on the same features and splits and reads what it found.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::splits::Split;
+use crate::{Cells, Failure, Features};
+
+/// Where inputs, the cache and the virtual environment stand: in the build folder.
+pub fn work_folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/field")
+}
+
+/// The features a prediction is made from: the mean of both views, `[rows, F]`.
+pub fn mean(features: &Features, rows: &[usize]) -> Vec<f32> {
+    let row = |row: usize| row * features.width..(row + 1) * features.width;
+    let pairs = rows.iter().flat_map(|r| {
+        features.views[0][row(*r)]
+            .iter()
+            .zip(&features.views[1][row(*r)])
+    });
+    pairs.map(|(a, b)| 0.5 * (a + b)).collect()
+}
+
+/// Adds the references' accuracies to `cells`.
+pub fn add(
+    name: &str,
+    features: &Features,
+    splits: &[Split],
+    cells: &mut Cells,
+) -> Result<(), Failure> {
+    let python = python()?;
+    let all: Vec<usize> = (0..features.labels.len()).collect();
+    let inputs = [
+        ("upright", features.views[0].clone()),
+        ("mirrored", mean(features, &all)),
+    ];
+    for (kind, values) in inputs {
+        let folder = work_folder().join(format!("{name}-{kind}"));
+        write_inputs(&folder, &values, features, splits)?;
+        let output = folder.join("reference.json");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("field/reference.py");
+        run(Command::new(&python).arg(script).arg(&folder).arg(&output))?;
+        let found: Value = serde_json::from_slice(&std::fs::read(&output)?)?;
+        for result in found["results"]
+            .as_array()
+            .ok_or("reference.py gave no results")?
+        {
+            let size = result["samples_per_class"].as_u64().ok_or("no size")? as usize;
+            let method = format!("{} ({kind})", result["method"].as_str().ok_or("no method")?);
+            let accuracy = result["accuracy"].as_f64().ok_or("no accuracy")?;
+            cells
+                .entry(size)
+                .or_default()
+                .entry(method)
+                .or_default()
+                .push(accuracy);
+        }
+    }
+    Ok(())
+}
+
+fn write_inputs(
+    folder: &Path,
+    values: &[f32],
+    features: &Features,
+    splits: &[Split],
+) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder)?;
+    let bytes: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    std::fs::write(folder.join("features.f32"), bytes)?;
+    let labels: String = features
+        .labels
+        .iter()
+        .map(|label| format!("{label}\n"))
+        .collect();
+    std::fs::write(folder.join("labels.txt"), labels)?;
+    let splits: Vec<Value> = splits
+        .iter()
+        .map(|split| {
+            json!({
+                "samples_per_class": split.samples_per_class, "seed": split.seed,
+                "train": split.train, "test": split.test,
+            })
+        })
+        .collect();
+    let description = json!({"features": features.width, "splits": splits});
+    std::fs::write(folder.join("splits.json"), description.to_string())?;
+    Ok(())
+}
+
+/// A Python with the pinned packages, installed at the first call.
+fn python() -> Result<PathBuf, Failure> {
+    let folder = work_folder().join("python");
+    let python = folder.join("bin/python");
+    let done = folder.join("installed");
+    if !done.exists() {
+        let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("field/requirements.txt");
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        run(Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "-r"])
+            .arg(requirements))?;
+        std::fs::write(done, "")?;
+    }
+    Ok(python)
+}
+
+fn run(command: &mut Command) -> Result<(), Failure> {
+    let status = command
+        .status()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{command:?} failed: {status}").into())
+    }
+}
