@@ -109,7 +109,9 @@ fn identifiers(line: &str) -> impl Iterator<Item = &str> {
     } else {
         line
     };
-    code.split(|c: char| !c.is_alphanumeric() && c != '_')
+    // A hyphen joins: a page's 'unsafe-inline' is no Rust. As a sign it comes first.
+    code.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '-')
+        .map(|word| word.trim_start_matches('-'))
 }
 
 /// Files with an identifier that `wanted` accepts, without those that `may`.

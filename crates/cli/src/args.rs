@@ -199,6 +199,10 @@ pub struct TrainingArgs {
     /// The same bits on every kind of processor; slower
     #[arg(long)]
     pub reproducible: bool,
+    /// Continue an interrupted run: samples whose features are in the cache do not pass the
+    /// backbone again (so it is without this flag too, unless the cache is off)
+    #[arg(long)]
+    pub resume: bool,
     /// Leave mirror images out: half the work of the backbone, a little less accuracy
     #[arg(long)]
     pub no_mirror: bool,

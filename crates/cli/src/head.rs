@@ -5,7 +5,7 @@ use std::path::Path;
 use fieldtune::error::Result;
 use fieldtune::head::Head;
 use fieldtune::manifest::hexadecimal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::print;
 
@@ -15,39 +15,48 @@ use crate::print;
 /// `BadInput` when it cannot be read.
 pub fn show(path: &Path, as_json: bool) -> Result<()> {
     let head = Head::load(path)?;
-    let cv = head.trained.cross_validation;
-    let layers: Vec<String> = head
-        .network
-        .layers()
-        .iter()
-        .map(|layer| format!("{layer:?}"))
-        .collect();
     if as_json {
-        return print::document(&json!({
-            "labels": head.labels,
-            "backbone": {
-                "name": head.backbone.name,
-                "sha256": hexadecimal(&head.backbone.sha256),
-                "cut": head.backbone.cut,
-                "features": head.backbone.features,
-                "preprocessing": head.backbone.preprocessing,
-                "mirrored": head.mirrored,
-            },
-            "layers": layers,
-            "parameters": head.parameters.len(),
-            "temperature": head.temperature,
-            "unknown_below": head.unknown_below,
-            "trained": {
-                "program": head.trained.program,
-                "recipe": head.trained.recipe,
-                "seed": head.trained.seed,
-                "samples": head.trained.samples,
-                "cv": cv.map(|cv| json!({
-                    "accuracy": cv.accuracy, "low": cv.low, "high": cv.high, "n": cv.n,
-                })),
-            },
-        }));
+        print::document(&document(&head))
+    } else {
+        print::text(&text(&head))
     }
+}
+
+fn layers(head: &Head) -> Vec<String> {
+    let layers = head.network.layers().iter();
+    layers.map(|layer| format!("{layer:?}")).collect()
+}
+
+fn document(head: &Head) -> Value {
+    let cv = head
+        .trained
+        .cross_validation
+        .map(|cv| json!({"accuracy": cv.accuracy, "low": cv.low, "high": cv.high, "n": cv.n}));
+    json!({
+        "labels": head.labels,
+        "backbone": {
+            "name": head.backbone.name,
+            "sha256": hexadecimal(&head.backbone.sha256),
+            "cut": head.backbone.cut,
+            "features": head.backbone.features,
+            "preprocessing": head.backbone.preprocessing,
+            "mirrored": head.mirrored,
+        },
+        "layers": layers(head),
+        "parameters": head.parameters.len(),
+        "temperature": head.temperature,
+        "unknown_below": head.unknown_below,
+        "trained": {
+            "program": head.trained.program,
+            "recipe": head.trained.recipe,
+            "seed": head.trained.seed,
+            "samples": head.trained.samples,
+            "cv": cv,
+        },
+    })
+}
+
+fn text(head: &Head) -> String {
     let mut out = String::from("class: training samples\n");
     for (label, samples) in head.labels.iter().zip(&head.trained.samples) {
         out += &format!("  {label}: {samples}\n");
@@ -59,12 +68,13 @@ pub fn show(path: &Path, as_json: bool) -> Result<()> {
         hexadecimal(&backbone.sha256)
     );
     out += &format!(
-        "  cut at {}, {} features\n  {}\n",
-        backbone.cut, backbone.features, backbone.preprocessing
+        "  cut at {}, {} features\n",
+        backbone.cut, backbone.features
     );
-    out += &format!("layers: {}\n", layers.join(", "));
+    out += &format!("  {}\n", backbone.preprocessing);
+    out += &format!("layers: {}\n", layers(head).join(", "));
     out += &format!("recipe: {}\n", head.trained.recipe);
-    out += &match cv {
+    out += &match head.trained.cross_validation {
         Some(cv) => format!(
             "cross-validated: {:.1} % ({:.1} to {:.1} %, {} samples)\n",
             100.0 * cv.accuracy,
@@ -78,5 +88,5 @@ pub fn show(path: &Path, as_json: bool) -> Result<()> {
         "made by {}, seed {}\n",
         head.trained.program, head.trained.seed
     );
-    print::text(&out)
+    out
 }

@@ -34,8 +34,9 @@ pub fn run(args: &PredictArgs) -> Result<()> {
             Ok(prediction) if args.json => print::document(&object(path, &prediction, &head))?,
             Ok(prediction) => print::text(&line(path, &prediction, &head))?,
             Err(reason) => {
-                let remedy = "give a jpeg, png, webp or bmp image";
-                let error = Error::at(ErrorKind::BadInput, path, reason, remedy);
+                // The reason carries its own remedy.
+                let what = format_args!("{}: {reason}", path.display());
+                let error = Error::new(ErrorKind::BadInput, what);
                 if let Some(earlier) = unread.replace(error) {
                     eprintln!("fieldtune: {earlier}");
                 }

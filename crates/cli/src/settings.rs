@@ -25,6 +25,11 @@ const DEFAULT_TIME: Duration = Duration::from_secs(60);
 /// # Errors
 /// When the backbone or the cache cannot be opened, or flags contradict each other.
 pub fn training(args: &TrainingArgs) -> Result<Session> {
+    let cache_is_off = args.backbone.cache.as_deref() == Some(Path::new("off"));
+    if args.resume && cache_is_off {
+        let what = "--resume takes features from the cache; leave --cache off out";
+        return Err(Error::new(ErrorKind::Usage, what));
+    }
     let mut settings = settings(&args.backbone);
     settings.wishes = wishes(args)?;
     settings.cut = args.cut.clone();

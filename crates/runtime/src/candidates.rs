@@ -102,7 +102,9 @@ impl Wishes {
         }
         recipe.batch = self.batch.unwrap_or(recipe.batch);
         if recipe.shape == Shape::Prototype {
-            recipe.adversarial = None;
+            // Not trained, so nothing else matters: candidates that differ in it are one.
+            let untrained = (None, Lambda::Fixed(0.0), Mode::None);
+            (recipe.adversarial, recipe.lambda, recipe.decay) = untrained;
         }
         recipe
     }

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use fieldtune_core::Kernel;
+use fieldtune_core::plan::Plan;
 use serde::Serialize;
 
 use crate::backbone::Backbone;
-use crate::budget::{MemoryParts, current_rss_bytes};
+use crate::budget::{MemoryParts, current_rss_bytes, peak_rss_bytes};
 use crate::candidates;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::features::LazyBackbone;
 use crate::preprocess;
 use crate::recipe::{self, Data, Recipe, Shape};
@@ -59,105 +60,149 @@ pub fn forecast(
     backbone: &LazyBackbone,
     set: &SampleSet,
 ) -> Result<Forecast> {
-    let threads = settings.threads.max(1).min(set.samples.len().max(1)) as u64;
+    let threads = settings.threads.clamp(1, set.samples.len().max(1));
     let program_bytes = current_rss_bytes().unwrap_or(0);
-    let (samples, classes) = (set.samples.len(), set.labels.len());
-    let measured = Measured::new(backbone.get()?)?;
-    let backbone_bytes = current_rss_bytes()
-        .unwrap_or(0)
-        .saturating_sub(program_bytes);
-    let features = backbone.get()?.features();
-    let labels: Vec<u16> = set
-        .samples
-        .iter()
-        .map(|sample| sample.label as u16)
-        .collect();
-    let data = Data {
-        views: &[],
-        labels: &labels,
-        features,
-        classes,
+    let measured = Measured::new(backbone, threads)?;
+    let job = Job {
+        threads,
+        samples: set.samples.len(),
+        views: settings.views().len(),
+        features: backbone.get()?.features(),
+        classes: set.labels.len(),
+        recipes: candidates::candidates(&settings.wishes, &set.counts()),
+        kernel,
     };
-    let recipes = candidates::candidates(&settings.wishes, &set.counts());
-    let views = settings.views().len();
-    let mut arenas = Vec::new();
-    for recipe in &recipes {
-        arenas.push(recipe.plan(features, classes, kernel)?.bytes());
-    }
-    let largest = (0..recipes.len())
-        .max_by_key(|index| arenas[*index])
-        .unwrap_or(0);
-    let matrix_bytes = (samples * features * 4) as u64;
-    let outputs_bytes = (samples * classes * 4) as u64;
-
+    let (largest, arena) = job.largest_arena()?;
     let mut memory = MemoryParts::new();
     memory.add("program", program_bytes);
-    memory.add(
-        "backbone",
-        backbone_bytes + (threads - 1) * measured.worker_bytes,
-    );
-    memory.add("images", threads * largest_image_bytes(set));
-    memory.add("features", matrix_bytes * views as u64);
-    // Each training holds a transformed copy of its rows beside its arena.
-    memory.add(
-        "training",
-        threads * (arenas[largest] + matrix_bytes * views as u64),
-    );
-    memory.add(
-        "evaluation",
-        4 * outputs_bytes * recipes.len() as u64 + threads * matrix_bytes / 4,
-    );
+    memory.add("backbone", measured.peak_bytes);
+    memory.add("images", threads as u64 * largest_image_bytes(set));
+    job.add_training(&mut memory, arena.bytes());
     memory.add("slack", SLACK_BYTES);
-
-    let runs = samples as f64 * views as f64;
-    let mut seconds = Seconds {
-        features: runs * measured.seconds_per_sample / threads as f64,
-        ..Seconds::default()
-    };
-    for recipe in &recipes {
-        let once = training_seconds(recipe, features, classes, samples * views, kernel)?;
-        seconds.search += once * fits(&data) as f64 / threads as f64;
-        seconds.train = seconds.train.max(once);
-    }
-    seconds.search = seconds
-        .search
-        .min(settings.time.as_secs_f64() + seconds.train);
-    let network = recipes[largest].network(features, classes)?;
+    let network = job.recipes[largest].network(job.features, job.classes)?;
     Ok(Forecast {
         peak_bytes: memory.total_bytes(),
         memory,
-        seconds,
-        head_bytes: network.parameter_elements() as u64 * 4 + 1024,
-        arena: recipes[largest]
-            .plan(features, classes, kernel)?
-            .parts()
-            .into(),
+        seconds: job.seconds(set, settings, measured.seconds_per_sample)?,
+        head_bytes: (network.parameter_elements() * size_of::<f32>()) as u64 + HEAD_TEXT_BYTES,
+        arena: arena.parts().into(),
     })
 }
 
-/// One run of the backbone, measured.
+/// Labels, recipe and the like in a head file: an allowance.
+const HEAD_TEXT_BYTES: u64 = 4096;
+
+/// The sizes that memory and time follow from.
+struct Job {
+    threads: usize,
+    samples: usize,
+    views: usize,
+    features: usize,
+    classes: usize,
+    recipes: Vec<Recipe>,
+    kernel: Kernel,
+}
+
+impl Job {
+    /// Which recipe needs the largest arena, and its plan.
+    fn largest_arena(&self) -> Result<(usize, Plan)> {
+        let mut largest: Option<(usize, Plan)> = None;
+        for (index, recipe) in self.recipes.iter().enumerate() {
+            let plan = recipe.plan(self.features, self.classes, self.kernel)?;
+            if largest
+                .as_ref()
+                .is_none_or(|(_, other)| plan.bytes() > other.bytes())
+            {
+                largest = Some((index, plan));
+            }
+        }
+        let none = || Error::new(ErrorKind::Failed, "no recipe to plan");
+        largest.ok_or_else(none)
+    }
+
+    fn add_training(&self, memory: &mut MemoryParts, arena_bytes: u64) {
+        let float = size_of::<f32>();
+        let view_bytes = (self.samples * self.features * float) as u64;
+        let views_bytes = view_bytes * self.views as u64;
+        let outputs_bytes = (self.samples * self.classes * float) as u64;
+        let threads = self.threads as u64;
+        memory.add("features", views_bytes);
+        // Each training holds a transformed copy of its rows beside its arena.
+        memory.add("training", threads * (arena_bytes + views_bytes));
+        // Every candidate's outputs are kept; a fold's samples are copied to judge them.
+        let candidates = self.recipes.len() as u64;
+        memory.add(
+            "evaluation",
+            4 * candidates * outputs_bytes + threads * view_bytes / 2,
+        );
+    }
+
+    fn seconds(&self, set: &SampleSet, settings: &Settings, run: f64) -> Result<Seconds> {
+        let rows = self.samples * self.views;
+        let labels: Vec<u16> = set
+            .samples
+            .iter()
+            .map(|sample| sample.label as u16)
+            .collect();
+        let data = Data {
+            views: &[],
+            labels: &labels,
+            features: self.features,
+            classes: self.classes,
+        };
+        let (mut search, mut train) = (0.0, 0.0f64);
+        for recipe in &self.recipes {
+            let once = training_seconds(recipe, self.features, self.classes, rows, self.kernel)?;
+            search += once * fits(&data) as f64 / self.threads as f64;
+            train = train.max(once);
+        }
+        Ok(Seconds {
+            features: rows as f64 * run,
+            search: search.min(settings.time.as_secs_f64() + train),
+            train,
+        })
+    }
+}
+
+/// The backbone at work on as many threads as the job will use, measured.
 struct Measured {
     seconds_per_sample: f64,
-    worker_bytes: u64,
+    /// What loading and running added to the process at its peak.
+    peak_bytes: u64,
 }
 
 impl Measured {
-    fn new(backbone: &Backbone) -> Result<Self> {
+    fn new(backbone: &LazyBackbone, threads: usize) -> Result<Self> {
         let before = current_rss_bytes().unwrap_or(0);
-        let mut worker = backbone.worker()?;
-        let input = vec![0.0; backbone.input_elements()];
-        let mut features = vec![0.0; backbone.features()];
-        // The first run also touches pages and fills caches.
-        worker.run(&input, &mut features)?;
-        let start = Instant::now();
-        worker.run(&input, &mut features)?;
-        let seconds_per_sample = start.elapsed().as_secs_f64();
-        let worker_bytes = current_rss_bytes().unwrap_or(0).saturating_sub(before);
+        let loaded = backbone.get()?;
+        let runs: Result<Vec<f64>> = std::thread::scope(|scope| {
+            let started: Vec<_> = (0..threads)
+                .map(|_| scope.spawn(|| seconds_per_run(loaded)))
+                .collect();
+            let ended = started.into_iter().map(|thread| {
+                let lost = || Error::new(ErrorKind::Failed, "a thread ended early; run again");
+                thread.join().unwrap_or_else(|_| Err(lost()))
+            });
+            ended.collect()
+        });
+        let slowest = runs?.into_iter().fold(0.0, f64::max);
         Ok(Self {
-            seconds_per_sample,
-            worker_bytes,
+            seconds_per_sample: slowest / threads as f64,
+            peak_bytes: peak_rss_bytes().unwrap_or(0).saturating_sub(before),
         })
     }
+}
+
+/// Seconds of one run of the backbone on one thread. The first run, which also touches
+/// pages and fills caches, does not count.
+fn seconds_per_run(backbone: &Backbone) -> Result<f64> {
+    let mut worker = backbone.worker()?;
+    let input = vec![0.0; backbone.input_elements()];
+    let mut features = vec![0.0; backbone.features()];
+    worker.run(&input, &mut features)?;
+    let start = Instant::now();
+    worker.run(&input, &mut features)?;
+    Ok(start.elapsed().as_secs_f64())
 }
 
 /// The largest image of the set, decoded, turned upright and converted: read from the

@@ -387,7 +387,7 @@ impl Session {
             let threads = self.settings.threads.max(1);
             let matrix = features::extract(backbone, sources, *view, &self.cache, threads, &tell)?;
             if let Some(skipped) = first_skipped(set, &matrix).filter(|_| self.settings.strict) {
-                let remedy = "repair or remove it, or run without --strict";
+                let remedy = "or run without --strict";
                 return Err(Error::at(
                     ErrorKind::BadInput,
                     &skipped.path,

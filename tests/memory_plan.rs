@@ -1,0 +1,78 @@
+//! What `plan` says about memory holds: training stays below it, a limit of that size
+//! is accepted, and a smaller one is refused before any work.
+
+use std::path::Path;
+
+use fieldtune_tests::{demo_samples, fieldtune, run, scratch};
+
+/// Flags under which memory differs: threads, head, batch, mirror images.
+const JOBS: [&[&str]; 4] = [
+    &["--threads", "1"],
+    &["--threads", "2"],
+    &[
+        "--threads",
+        "2",
+        "--head",
+        "mlp:256,64",
+        "--batch",
+        "64",
+        "--epochs",
+        "2",
+    ],
+    &["--threads", "1", "--no-mirror", "--head", "prototype"],
+];
+
+fn train(head: &Path, flags: &[&str]) -> std::process::Command {
+    let mut command = fieldtune();
+    command.arg("train").arg(demo_samples()).arg("-o").arg(head);
+    command.args(["--json", "--cache", "off"]).args(flags);
+    command
+}
+
+#[test]
+fn training_stays_below_the_plan_and_the_plan_is_accepted_as_a_limit() {
+    for (job, flags) in JOBS.iter().enumerate() {
+        let plan = run(fieldtune()
+            .arg("plan")
+            .arg(demo_samples())
+            .arg("--json")
+            .args(*flags))
+        .json();
+        let planned = plan["peak_bytes"].as_u64().expect("peak_bytes");
+        let sum: u64 = plan["memory"]
+            .as_object()
+            .expect("memory by part")
+            .values()
+            .map(|bytes| bytes.as_u64().expect("bytes"))
+            .sum();
+        assert_eq!(sum, planned, "the parts add up");
+        let head = scratch().join(format!("plan-{job}.head"));
+        // The measured part differs a little from run to run.
+        let limit = format!("{}", planned + planned / 20);
+        let trained = run(train(&head, flags).args(["--memory", &limit])).json();
+        let peak = trained["peak_rss_bytes"].as_u64().expect("peak_rss_bytes");
+        assert!(
+            peak <= planned + planned / 20,
+            "{flags:?}: {peak} bytes used, {planned} planned"
+        );
+        let arena = trained["arena_bytes"].as_u64().expect("arena_bytes");
+        let arena_planned: u64 = plan["arena"]
+            .as_object()
+            .expect("arena by tensor")
+            .values()
+            .map(|bytes| bytes.as_u64().expect("bytes"))
+            .sum();
+        assert!(
+            arena <= arena_planned,
+            "{flags:?}: arena {arena}, planned {arena_planned}"
+        );
+    }
+}
+
+#[test]
+fn too_small_a_limit_is_refused_before_work() {
+    let head = scratch().join("refused.head");
+    let refused = run(train(&head, &["--memory", "16M"]));
+    refused.refused(4, "16.0 MiB");
+    assert!(!head.exists());
+}
