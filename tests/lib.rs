@@ -231,7 +231,13 @@ pub fn solid(shade: u8) -> Vec<u8> {
 /// A JPEG file of 48 x 48 pixels with upright black and white stripes, `width` pixels
 /// wide.
 pub fn striped(width: u32) -> Vec<u8> {
-    let level = |x: u32| if x / width % 2 == 0 { 20 } else { 235 };
+    let level = |x: u32| {
+        if (x / width).is_multiple_of(2) {
+            20
+        } else {
+            235
+        }
+    };
     let image = RgbImage::from_fn(48, 48, |x, _| Rgb([level(x); 3]));
     encoded(&image.into(), ImageFormat::Jpeg)
 }

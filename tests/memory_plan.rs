@@ -72,7 +72,7 @@ fn training_stays_below_the_plan_and_the_plan_is_accepted_as_a_limit() {
 #[test]
 fn too_small_a_limit_is_refused_before_work() {
     let head = scratch().join("refused.head");
-    let refused = run(train(&head, &["--memory", "16M"]));
+    let refused = run(train(&head, &[]).args(["--memory", "16M"]));
     refused.refused(4, "16.0 MiB");
     assert!(!head.exists());
 }

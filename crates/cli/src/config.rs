@@ -13,13 +13,28 @@ use crate::args::{Cli, Command};
 
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// Reads the command line, and the file it names. Help and usage errors print
-/// themselves and end the process with 0 or 2.
+/// Reads the command line, and the file it names. Help prints itself and ends the
+/// process, with 0 if it was asked for and 2 if there was nothing else to do.
 ///
 /// # Errors
-/// `Usage` or `BadInput` when the file cannot be read or says something unknown.
+/// `Usage` when the flags are wrong; `Usage` or `BadInput` when the file cannot be read
+/// or says something unknown.
 pub fn parse(arguments: Vec<OsString>) -> Result<Cli> {
-    let cli = Cli::parse_from(&arguments);
+    let cli = Cli::try_parse_from(&arguments).map_err(|error| {
+        use clap::error::ErrorKind::{
+            DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
+        };
+        let help = [
+            DisplayHelp,
+            DisplayHelpOnMissingArgumentOrSubcommand,
+            DisplayVersion,
+        ];
+        if help.contains(&error.kind()) {
+            error.exit();
+        }
+        let what = format_args!("{}; see `fieldtune --help`", what_is_wrong(&error));
+        Error::new(ErrorKind::Usage, what)
+    })?;
     let config = match &cli.command {
         Command::Train(args) => args.training.config.clone(),
         Command::Plan(args) => args.training.config.clone(),
@@ -34,15 +49,20 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli> {
     with_file.extend(flags(&path)?.into_iter().map(OsString::from));
     with_file.extend(rest);
     Cli::try_parse_from(with_file).map_err(|error| {
-        let first = error.to_string();
-        let first = first
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .trim_start_matches("error: ");
         let remedy = "see `fieldtune train --help` for names and values";
-        Error::at(ErrorKind::Usage, &path, first, remedy)
+        Error::at(ErrorKind::Usage, &path, what_is_wrong(&error), remedy)
     })
+}
+
+/// A usage error on one line, without the general advice that follows it.
+fn what_is_wrong(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim);
+    let lines: Vec<&str> = lines
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines.join(" ").trim_start_matches("error: ").to_string()
 }
 
 fn flags(path: &Path) -> Result<Vec<String>> {

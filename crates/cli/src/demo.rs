@@ -37,11 +37,14 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     })?;
     let (train_set, test_set) = (bundled("train", TRAIN), bundled("test", TEST));
     let bars = Bars::new();
-    let outcome = session.train(&train_set, &sources(&train_set, TRAIN), &bars)?;
+    let outcome = session.train(&train_set, &sources(&train_set, TRAIN), &bars);
+    bars.finish();
+    let outcome = outcome?;
     let file_bytes = outcome.head.save(&head_path)?;
     let tested = sources(&test_set, TEST);
-    let test = session.evaluate(&outcome.head, &head_path, &test_set, &tested, &bars)?;
+    let test = session.evaluate(&outcome.head, &head_path, &test_set, &tested, &bars);
     bars.finish();
+    let test = test?;
     let step = test.judged.len() / SHOWN;
     let shown: Vec<Judged> = test
         .judged

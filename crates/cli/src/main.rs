@@ -40,6 +40,6 @@ fn run(cli: Cli) -> Result<()> {
 }
 
 fn fail(error: &Error) -> ExitCode {
-    eprintln!("fieldtune: {error}");
+    print::note(&error);
     ExitCode::from(error.kind().exit_code())
 }

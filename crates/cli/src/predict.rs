@@ -38,7 +38,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
                 let what = format_args!("{}: {reason}", path.display());
                 let error = Error::new(ErrorKind::BadInput, what);
                 if let Some(earlier) = unread.replace(error) {
-                    eprintln!("fieldtune: {earlier}");
+                    print::note(&earlier);
                 }
             }
         }

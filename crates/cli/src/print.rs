@@ -21,14 +21,20 @@ pub fn document(value: &Value) -> Result<()> {
 /// `Failed` when standard output is closed or full.
 pub fn text(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| {
-            Error::new(
-                ErrorKind::Failed,
-                format_args!("standard output: {error}; is the disk full?"),
-            )
-        })
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever read has seen enough, as `head` does.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => {
+            let what = format_args!("standard output: {error}; is the disk full?");
+            Err(Error::new(ErrorKind::Failed, what))
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Prints one line of diagnostics on standard error; nobody may be reading there.
+pub fn note(line: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "fieldtune: {line}");
 }
 
 /// Files that were left out, on standard error: at most a few by name.
@@ -36,10 +42,13 @@ pub fn skipped(skipped: &[Skipped]) {
     const NAMED: usize = 10;
     for file in skipped.iter().take(NAMED) {
         let note = Error::at(ErrorKind::BadInput, &file.path, "skipped", &file.reason);
-        eprintln!("fieldtune: {note}");
+        self::note(&note);
     }
     if skipped.len() > NAMED {
-        eprintln!("fieldtune: {} more files skipped", skipped.len() - NAMED);
+        note(&format_args!(
+            "{} more files skipped",
+            skipped.len() - NAMED
+        ));
     }
 }
 

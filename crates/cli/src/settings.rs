@@ -132,7 +132,11 @@ fn wishes(args: &TrainingArgs) -> Result<Wishes> {
             DecayMode::Measured => Mode::Measured,
             DecayMode::Online => Mode::Online,
         }),
-        (Some(_), Some(_)) => return contradiction("--decay-mode goes with --decay layerwise"),
+        (Some(_), Some(_)) => {
+            return contradiction(
+                "--decay-mode goes with --decay layerwise; leave one of them out",
+            );
+        }
         (Some(DecayChoice::Layerwise), None) => Some(Mode::Structural),
         (Some(DecayChoice::Uniform), None) => Some(Mode::Uniform),
         (Some(DecayChoice::None), None) => Some(Mode::None),

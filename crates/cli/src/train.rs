@@ -23,6 +23,9 @@ use crate::{print, settings};
 pub fn run(args: &TrainArgs) -> Result<()> {
     let session = settings::training(&args.training)?;
     store::require_writable(&args.output)?;
+    if let Some(report) = &args.report {
+        store::require_writable(report)?;
+    }
     let set = SampleSet::open(&args.samples)?;
     let bars = Bars::new();
     let outcome = session.train(&set, &Source::of_set(&set), &bars);
@@ -100,7 +103,7 @@ fn plan_text(forecast: &Forecast) -> String {
 pub fn notes(outcome: &Outcome) {
     print::skipped(&outcome.skipped);
     if let Some(error) = &outcome.cache_failure {
-        eprintln!("fieldtune: features could not be kept: {error}");
+        print::note(&format_args!("features could not be kept: {error}"));
     }
 }
 

@@ -99,7 +99,7 @@ pub struct Outcome {
     pub samples: usize,
     /// Files left out, with the reason.
     pub skipped: Vec<Skipped>,
-    /// Samples whose features were computed, and those found in the cache.
+    /// Views of samples that passed the backbone, and those found in the cache.
     pub computed: usize,
     /// See `computed`.
     pub from_cache: usize,
