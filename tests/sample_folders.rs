@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use fieldtune::error::{Error, ErrorKind};
-use fieldtune::samples::{MAX_CLASSES, SampleSet};
+use fieldtune::samples::{MAX_CLASSES, MAX_LABEL_BYTES, SampleSet};
 
 /// Makes files with some bytes; finding samples does not decode them.
 fn files(root: &Path, names: &[&str]) {
@@ -115,13 +115,20 @@ fn names_that_would_break_a_line_are_refused() {
         "{line}"
     );
     let long = folder(&["ant/1.jpg"]);
-    files(long.path(), &[&format!("{}/1.jpg", "x".repeat(65))]);
-    assert!(refusal(long.path()).contains("has 65 bytes, more than 64"));
+    files(
+        long.path(),
+        &[&format!("{}/1.jpg", "x".repeat(MAX_LABEL_BYTES + 1))],
+    );
+    let wanted = format!(
+        "has {} bytes, more than {MAX_LABEL_BYTES}",
+        MAX_LABEL_BYTES + 1
+    );
+    assert!(refusal(long.path()).contains(&wanted));
     let many = tempfile::tempdir().unwrap();
     for class in 0..=MAX_CLASSES {
         fs::create_dir(many.path().join(class.to_string())).unwrap();
     }
-    assert!(refusal(many.path()).contains("has 513 classes"));
+    assert!(refusal(many.path()).contains(&format!("has {} classes", MAX_CLASSES + 1)));
 }
 
 #[cfg(unix)]
