@@ -57,7 +57,7 @@ fn defaults() -> Vec<Recipe> {
         least_steps: 200,
         batch: 16,
         decay: Mode::Structural,
-        lambda: Lambda::OverRows(10.0),
+        lambda: Lambda::OverRows(30.0),
         adversarial: Some(0.15),
     };
     vec![
@@ -71,7 +71,7 @@ fn defaults() -> Vec<Recipe> {
             ..default.clone()
         },
         Recipe {
-            lambda: Lambda::OverRows(100.0),
+            lambda: Lambda::OverRows(10.0),
             ..default.clone()
         },
         Recipe {

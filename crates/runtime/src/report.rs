@@ -352,12 +352,12 @@ fn why(chosen: usize, tried: &[Tried]) -> String {
     }
     if chosen == 0 {
         return "It is the default, and no other recognised more held-out samples by more \
-                than the standard error of the difference."
+                than two standard errors of the difference."
             .into();
     }
     format!(
         "It recognised {} of the held-out samples, the default {}: a difference larger than \
-         its standard error, and the largest.",
+         two standard errors, and the largest.",
         percent(best.held_out.accuracy),
         percent(first.held_out.accuracy),
     )
