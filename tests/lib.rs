@@ -78,7 +78,7 @@ pub fn fieldtune() -> Command {
     command
 }
 
-/// Path of the command under test, see [`fieldtune`].
+/// Path of the command under test, see [`fieldtune()`].
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| std::env::var_os("FIELDTUNE_BIN").map_or_else(build, PathBuf::from))

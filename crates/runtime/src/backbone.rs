@@ -1,5 +1,5 @@
 //! The frozen network: an ONNX file, cut at a tensor, optimised and run sample by sample.
-//! The one file that names tract; everything else sees slices and [`Graph`]. Which cuts
+//! The one file that names tract; everything else sees slices and `Graph`. Which cuts
 //! are worth taking is in `inspect.rs`, images to tensors in `preprocess.rs`.
 
 mod graph;
