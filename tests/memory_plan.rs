@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use fieldtune_tests::{demo_samples, fieldtune, run, scratch};
+use serde_json::Value;
 
 /// Flags under which memory differs: threads, head, batch, mirror images.
 const JOBS: [&[&str]; 4] = [
@@ -29,6 +30,12 @@ fn train(head: &Path, flags: &[&str]) -> std::process::Command {
     command
 }
 
+/// All bytes of a table of parts.
+fn sum(parts: &Value) -> u64 {
+    let parts = parts.as_object().expect("bytes by part").values();
+    parts.map(|bytes| bytes.as_u64().expect("bytes")).sum()
+}
+
 #[test]
 fn training_stays_below_the_plan_and_the_plan_is_accepted_as_a_limit() {
     for (job, flags) in JOBS.iter().enumerate() {
@@ -39,13 +46,7 @@ fn training_stays_below_the_plan_and_the_plan_is_accepted_as_a_limit() {
             .args(*flags))
         .json();
         let planned = plan["peak_bytes"].as_u64().expect("peak_bytes");
-        let sum: u64 = plan["memory"]
-            .as_object()
-            .expect("memory by part")
-            .values()
-            .map(|bytes| bytes.as_u64().expect("bytes"))
-            .sum();
-        assert_eq!(sum, planned, "the parts add up");
+        assert_eq!(sum(&plan["memory"]), planned, "the parts add up");
         let head = scratch().join(format!("plan-{job}.head"));
         // The measured part differs from run to run.
         let limit_bytes = planned + planned / 4;
@@ -57,12 +58,7 @@ fn training_stays_below_the_plan_and_the_plan_is_accepted_as_a_limit() {
             "{flags:?}: {peak} bytes used, {planned} planned"
         );
         let arena = trained["arena_bytes"].as_u64().expect("arena_bytes");
-        let arena_planned: u64 = plan["arena"]
-            .as_object()
-            .expect("arena by tensor")
-            .values()
-            .map(|bytes| bytes.as_u64().expect("bytes"))
-            .sum();
+        let arena_planned = sum(&plan["arena"]);
         assert!(
             arena <= arena_planned,
             "{flags:?}: arena {arena}, planned {arena_planned}"
