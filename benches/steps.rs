@@ -24,14 +24,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             for (rule, optimizer) in [("sgd", Optimizer::SGD), ("adamw", Optimizer::ADAMW)] {
                 for adversary in [None, Some(Adversary::new(0.15))] {
                     let options = Options {
-                        batch: BATCH,
                         optimizer,
                         decay: Decay {
                             mode: Mode::Structural,
                             lambda: 0.01,
                         },
                         adversary,
-                        kernel,
+                        ..Options::new(BATCH, kernel)
                     };
                     let median_us = median_us(hidden, options)?;
                     let adversarial = adversary.is_some();

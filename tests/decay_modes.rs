@@ -5,7 +5,6 @@
 use fieldtune_core::Kernel;
 use fieldtune_core::decay::{Decay, Mode, norm};
 use fieldtune_core::network::Network;
-use fieldtune_core::optimizer::Optimizer;
 use fieldtune_core::random::Random;
 use fieldtune_core::train::{Options, Trainer};
 
@@ -17,11 +16,8 @@ const CLASSES: usize = 10;
 fn spread(widths: &[usize], mode: Mode, seed: u64) -> f32 {
     let network = Network::mlp(widths[0], &widths[1..], CLASSES).expect("sound");
     let options = Options {
-        batch: BATCH,
-        optimizer: Optimizer::SGD,
         decay: Decay { mode, lambda: 0.01 },
-        adversary: None,
-        kernel: Kernel::best(),
+        ..Options::new(BATCH, Kernel::best())
     };
     let mut arena = vec![0.0; options.plan(&network).expect("plan").elements()];
     let mut trainer = Trainer::new(&network, options, &mut arena, seed).expect("trainer");
@@ -47,7 +43,7 @@ fn spread(widths: &[usize], mode: Mode, seed: u64) -> f32 {
         let weight = norm(&trainer.parameters()[range.clone()]);
         trainer.lambdas()[position] * weight / norm(&trainer.gradients()[range])
     };
-    let ratios: Vec<f32> = network.parametrised().enumerate().map(ratio).collect();
+    let ratios: Vec<f32> = network.weighted().enumerate().map(ratio).collect();
     let largest = ratios.iter().copied().fold(0.0, f32::max);
     largest / ratios.iter().copied().fold(f32::INFINITY, f32::min)
 }

@@ -78,14 +78,13 @@ impl Case {
 
     fn options(&self, kernel: Kernel) -> Options {
         Options {
-            batch: self.labels().len(),
             optimizer: Optimizer::Sgd { momentum: 0.0 },
             decay: Decay {
                 mode: Mode::Measured,
                 lambda: 0.01,
             },
             adversary: Some(Adversary::new(0.3)),
-            kernel,
+            ..Options::new(self.labels().len(), kernel)
         }
     }
 
@@ -97,7 +96,7 @@ impl Case {
         let mut trainer = Trainer::new(&self.network, options, &mut arena, 1).expect("trainer");
         let weights = lists(&self.value["weights"]);
         let biases = lists(&self.value["biases"]);
-        for (position, layer) in self.network.parametrised().enumerate() {
+        for (position, layer) in self.network.weighted().enumerate() {
             let ranges = [self.network.weights(layer), self.network.biases(layer)];
             for (range, values) in ranges
                 .into_iter()
@@ -141,7 +140,7 @@ fn loss_logits_and_gradients() {
         );
         let weights = lists(&case.value["grad_weights"]);
         let biases = lists(&case.value["grad_biases"]);
-        for (position, layer) in case.network.parametrised().enumerate() {
+        for (position, layer) in case.network.weighted().enumerate() {
             let gradients = trainer.gradients();
             let [w, b] = [case.network.weights(layer), case.network.biases(layer)];
             assert_close(
@@ -182,7 +181,7 @@ fn decay_in_every_mode_and_one_update() {
             "measured",
         );
         let constants = numbers(&expected["constant_c"]);
-        for (position, layer) in case.network.parametrised().enumerate() {
+        for (position, layer) in case.network.weighted().enumerate() {
             let range = case.network.weights(layer);
             let c = trainer.lambdas()[position] * norm(&trainer.parameters()[range.clone()])
                 / norm(&trainer.gradients()[range]);
@@ -193,7 +192,7 @@ fn decay_in_every_mode_and_one_update() {
             .expect("update");
         for (name, biases) in [("weights_after_step", false), ("biases_after_step", true)] {
             let values = lists(&expected[name]);
-            for (position, layer) in case.network.parametrised().enumerate() {
+            for (position, layer) in case.network.weighted().enumerate() {
                 let range = if biases {
                     case.network.biases(layer)
                 } else {
@@ -208,7 +207,7 @@ fn decay_in_every_mode_and_one_update() {
 #[test]
 fn adversarial_features_at_every_layer() {
     Case::each(|case, trainer, labels| {
-        let layers: Vec<usize> = case.network.parametrised().collect();
+        let layers: Vec<usize> = case.network.weighted().collect();
         for expected in case.value["adversarial"].as_array().expect("adversarial") {
             let position = expected["layer"].as_u64().expect("layer") as usize;
             let layer = layers[position];

@@ -2,7 +2,6 @@
 
 use fieldtune_core::Kernel;
 use fieldtune_core::adversary::Adversary;
-use fieldtune_core::decay::{Decay, Mode};
 use fieldtune_core::network::Network;
 use fieldtune_core::optimizer::Optimizer;
 use fieldtune_core::random::Random;
@@ -10,21 +9,16 @@ use fieldtune_core::train::{Options, Trainer};
 
 fn options(batch: usize, adversary: Option<Adversary>) -> Options {
     Options {
-        batch,
         optimizer: Optimizer::Sgd { momentum: 0.0 },
-        decay: Decay {
-            mode: Mode::None,
-            lambda: 0.0,
-        },
         adversary,
-        kernel: Kernel::best(),
+        ..Options::new(batch, Kernel::best())
     }
 }
 
 /// The mean loss and all logits in float64, by a second implementation without
 /// matrices or batches: the reference that the engine's gradients are held to.
 fn loss_in_f64(network: &Network, parameters: &[f64], inputs: &[f64], labels: &[u16]) -> f64 {
-    let layers: Vec<usize> = network.parametrised().collect();
+    let layers: Vec<usize> = network.weighted().collect();
     let mut total = 0.0;
     for (sample, label) in inputs.chunks(network.inputs()).zip(labels) {
         let mut h = sample.to_vec();

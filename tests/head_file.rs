@@ -4,6 +4,7 @@ use fieldtune_core::Error;
 use fieldtune_core::head::{Backbone, CrossValidation, Floats, HEADER_BYTES, Head, Trained};
 use fieldtune_core::network::Layer;
 use fieldtune_core::transform::Transform;
+use fieldtune_tests::layer_tables::tables;
 use proptest::prelude::*;
 
 fn parameters(count: usize) -> Vec<u8> {
@@ -113,11 +114,42 @@ fn every_truncation_and_every_extra_byte_is_noticed() {
 
 #[test]
 fn another_format_is_named() {
-    let mut newer = file();
-    newer[8] = 2;
-    let crc = crc32(&newer);
-    newer[16..20].copy_from_slice(&crc.to_le_bytes());
-    assert_eq!(Head::decode(&newer), Err(Error::Version { found: 2 }));
+    for found in [0, 3] {
+        let newer = as_format(found);
+        let found = u16::from(found);
+        assert_eq!(Head::decode(&newer), Err(Error::Version { found }));
+    }
+}
+
+#[test]
+fn the_older_format_is_read() {
+    let older = as_format(1);
+    assert_eq!(Head::decode(&older), Head::decode(&file()));
+}
+
+/// The test's head, marked as another format.
+fn as_format(format: u8) -> Vec<u8> {
+    let mut other = file();
+    other[8] = format;
+    let crc = crc32(&other);
+    other[16..20].copy_from_slice(&crc.to_le_bytes());
+    other
+}
+
+#[test]
+fn every_kind_of_layer_reads_back() {
+    for (name, network) in tables() {
+        let values = parameters(network.parameter_elements());
+        let mut head = head(&values, &[]);
+        head.layers = network.layers().iter().copied().collect();
+        head.backbone.features = network.inputs() as u32;
+        let labels = &["a", "b", "c", "d"][..network.classes()];
+        head.labels = labels.iter().copied().collect();
+        head.trained.samples = labels.iter().map(|_| 2).collect();
+        let mut buffer = vec![0; head.file_bytes().expect("size")];
+        let file = head.encode(&mut buffer).expect("sound head");
+        assert_eq!(Head::decode(file).as_ref(), Ok(&head), "{name}");
+    }
 }
 
 /// CRC-32 bit by bit, so that the test does not share the codec's table.

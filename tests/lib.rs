@@ -1,6 +1,9 @@
 //! Helpers that several promises share: where the data is, how the command is built
 //! and run, what a refusal looks like, and pictures to feed it. No promise lives here.
 
+pub mod layer_tables;
+pub mod reference;
+
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};

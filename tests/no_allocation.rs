@@ -63,11 +63,10 @@ fn training_allocates_nothing_and_learns() {
     ] {
         let network = Network::mlp(24, hidden, 3).expect("sound");
         let options = Options {
-            batch: 8,
             optimizer,
             decay: Decay { mode, lambda: 1e-3 },
             adversary: Some(Adversary::new(0.1)),
-            kernel: Kernel::best(),
+            ..Options::new(8, Kernel::best())
         };
         let elements = options.plan(&network).expect("plan").elements();
         let mut arena = vec![0.0; elements];

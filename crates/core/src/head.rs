@@ -7,8 +7,11 @@ use crate::transform::Transform;
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use serde::{Deserialize, Serialize};
 
-/// The format this program writes and reads.
-pub const FORMAT: u16 = 1;
+/// The format this program writes.
+pub const FORMAT: u16 = 2;
+/// The oldest format this program reads. Format 1 has the same fields and knew only
+/// dense layers and ReLU.
+pub const OLDEST_FORMAT: u16 = 1;
 /// The most classes a head can have.
 pub const MAX_CLASSES: usize = 256;
 /// The longest class label, in bytes of UTF-8.
@@ -235,7 +238,7 @@ fn checked_payload(file: &[u8]) -> Result<&[u8], Error> {
     if whole && sum != checksum(&header[8..16], payload) {
         return Err(Error::Checksum);
     }
-    if found != FORMAT {
+    if !(OLDEST_FORMAT..=FORMAT).contains(&found) {
         return Err(Error::Version { found });
     }
     if whole {

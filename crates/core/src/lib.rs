@@ -27,14 +27,17 @@ pub mod adversary;
 pub mod decay;
 mod error;
 pub mod head;
+mod layer;
 mod layers;
 pub mod loss;
 pub mod network;
 pub mod optimizer;
+mod pass;
 pub mod plan;
 pub mod predict;
 pub mod prototype;
 pub mod random;
+mod tensors;
 pub mod train;
 pub mod transform;
 

@@ -1,68 +1,74 @@
-//! The layer table: which layers, in which order, of which sizes, and where
+//! The layer table: which layers, in which order, of which shapes, and where
 //! their parameters stand in the parameter vector. No arithmetic lives here.
 
 use crate::Error;
+pub use crate::layer::{Convolution, Layer, Shape, Window};
+use crate::layer::{MAX_ELEMENTS, Parameters};
 use core::ops::Range;
-use serde::{Deserialize, Serialize};
 
 /// The most layers a head can have.
-pub const MAX_LAYERS: usize = 32;
+pub const MAX_LAYERS: usize = 64;
 
-/// One layer. The order of the variants is part of the head file's format: new
-/// ones go to the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum Layer {
-    /// `y = W x + b`: weights `[outputs, inputs]`, biases `[outputs]`.
-    Dense {
-        /// Elements of one input.
-        inputs: u32,
-        /// Elements of one output.
-        outputs: u32,
-    },
-    /// `y = max(x, 0)`, as many elements out as in.
-    Relu,
-}
-
-/// A checked layer table.
+/// A checked layer table. Tensor `i` is the input of layer `i`; the last tensor
+/// holds the logits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
     layers: heapless::Vec<Layer, MAX_LAYERS>,
-    inputs: usize,
+    /// Input of every layer, and the output of the last.
+    shapes: heapless::Vec<Shape, { MAX_LAYERS + 1 }>,
 }
 
 impl Network {
-    /// Checks a layer table: it starts and ends with a dense layer, sizes follow
-    /// from one another, and the parameters can be counted.
+    /// Checks a layer table: it begins with a dense layer or says its input's shape,
+    /// shapes follow from one another, the output is a plain vector that no activation
+    /// has bent, and the parameters can be counted.
     ///
     /// # Errors
     /// [`Error::LayerTable`] or [`Error::TooManyLayers`].
     pub fn new(layers: &[Layer]) -> Result<Self, Error> {
-        let Some(Layer::Dense { inputs, .. }) = layers.first() else {
-            return Err(Error::LayerTable);
+        let mut shape = match layers.first() {
+            Some(Layer::Dense { inputs, .. }) => Shape::flat(*inputs),
+            Some(Layer::Input(shape)) => *shape,
+            _ => return Err(Error::LayerTable),
         };
-        if !matches!(layers.last(), Some(Layer::Dense { .. })) {
+        if !shape.is_sound() {
             return Err(Error::LayerTable);
         }
-        let (mut width, mut parameters) = (*inputs, 0u64);
-        for layer in layers {
-            if let Layer::Dense { inputs, outputs } = *layer {
-                if inputs != width || inputs == 0 || outputs == 0 {
+        let mut network = Self {
+            layers: layers.try_into().map_err(|_| Error::TooManyLayers)?,
+            shapes: heapless::Vec::new(),
+        };
+        let mut parameters = 0u64;
+        // One more shape than layers: all fit.
+        let _ = network.shapes.push(shape);
+        for (index, layer) in layers.iter().enumerate() {
+            if matches!(layer, Layer::Input(_)) && index > 0 {
+                return Err(Error::LayerTable);
+            }
+            if let Layer::Add { from } = layer {
+                let other = network.shapes[..index].get(usize::from(*from));
+                if other != Some(&shape) {
                     return Err(Error::LayerTable);
                 }
-                parameters += u64::from(inputs) * u64::from(outputs) + u64::from(outputs);
-                width = outputs;
             }
+            shape = layer.output(shape).ok_or(Error::LayerTable)?;
+            let own = layer.parameters().ok_or(Error::LayerTable)?;
+            parameters += (own.weights + own.biases + own.constants) as u64;
+            let _ = network.shapes.push(shape);
         }
-        // A quarter of the address space of a 32-bit CPU: sums of sizes cannot
-        // overflow there, whatever a hostile file states.
-        if parameters > u64::from(u32::MAX) / 16 {
+        let ends_well = matches!(
+            layers.last(),
+            Some(
+                Layer::Dense { .. }
+                    | Layer::Convolution(_)
+                    | Layer::GlobalAveragePool
+                    | Layer::Flatten
+            )
+        );
+        if !ends_well || !shape.is_flat() || network.depth() == 0 || parameters > MAX_ELEMENTS {
             return Err(Error::LayerTable);
         }
-        Ok(Self {
-            inputs: *inputs as usize,
-            layers: layers.try_into().map_err(|_| Error::TooManyLayers)?,
-        })
+        Ok(network)
     }
 
     /// Dense layers with ReLU between them: `inputs`, each of `hidden`, `classes`.
@@ -96,9 +102,15 @@ impl Network {
         &self.layers
     }
 
+    /// Shape of tensor `index`: before layer `index`, or after the last layer for
+    /// `index = layers().len()`.
+    pub fn shape(&self, index: usize) -> Shape {
+        self.shapes.get(index).copied().unwrap_or_default()
+    }
+
     /// F, the elements of one input.
     pub fn inputs(&self) -> usize {
-        self.inputs
+        self.width(0)
     }
 
     /// K, the elements of one output.
@@ -106,15 +118,9 @@ impl Network {
         self.width(self.layers.len())
     }
 
-    /// Elements of one sample before layer `index` (so after the last layer for
-    /// `index = layers().len()`).
+    /// Elements of one sample in tensor `index`.
     pub fn width(&self, index: usize) -> usize {
-        let before = self.layers.iter().take(index).rev();
-        let mut outputs = before.filter_map(|layer| match layer {
-            Layer::Dense { outputs, .. } => Some(*outputs as usize),
-            Layer::Relu => None,
-        });
-        outputs.next().unwrap_or(self.inputs)
+        self.shape(index).elements()
     }
 
     /// The largest width at or after `index`.
@@ -123,65 +129,83 @@ impl Network {
         widths.max().unwrap_or(0)
     }
 
-    /// Every layer that has parameters, in order.
-    pub fn parametrised(&self) -> impl DoubleEndedIterator<Item = usize> + '_ {
+    /// Every layer that has a weight matrix, in order: those that are decayed, and at
+    /// whose inputs features are perturbed.
+    pub fn weighted(&self) -> impl DoubleEndedIterator<Item = usize> + '_ {
         let layers = self.layers.iter().enumerate();
-        layers.filter_map(|(i, layer)| matches!(layer, Layer::Dense { .. }).then_some(i))
+        layers.filter_map(|(i, layer)| layer.is_weighted().then_some(i))
     }
 
-    /// How many layers have parameters.
+    /// How many layers have a weight matrix.
     pub fn depth(&self) -> usize {
-        self.parametrised().count()
+        self.weighted().count()
     }
 
-    /// Elements of all weights and biases.
+    /// The lowest layer that has anything to train.
+    pub(crate) fn lowest_trained(&self) -> usize {
+        let trained = |layer: &Layer| parameters(layer).weights > 0;
+        self.layers.iter().position(trained).unwrap_or(0)
+    }
+
+    /// Elements of all parameters.
     pub fn parameter_elements(&self) -> usize {
-        self.biases(self.layers.len() - 1).end
+        self.constants(self.layers.len() - 1).end
     }
 
-    /// Where the weights of layer `index` stand in the parameter vector; empty for
-    /// a layer without any.
+    /// Where the weights of layer `index` stand in the parameter vector (for a batch
+    /// norm its scale); empty for a layer without any.
     pub fn weights(&self, index: usize) -> Range<usize> {
-        let before = self.layers.iter().take(index);
+        let before = self.layers.iter().take(index).map(parameters);
         let start = before
-            .map(|layer| layer.parameters().0 + layer.parameters().1)
+            .map(|own| own.weights + own.biases + own.constants)
             .sum();
-        start
-            ..start
-                + self
-                    .layers
-                    .get(index)
-                    .map_or(0, |layer| layer.parameters().0)
+        start..start + self.own(index).weights
     }
 
-    /// Where the biases of layer `index` stand: right after its weights.
+    /// Where the biases of layer `index` stand, right after its weights (for a batch
+    /// norm its shift).
     pub fn biases(&self, index: usize) -> Range<usize> {
         let start = self.weights(index).end;
-        start
-            ..start
-                + self
-                    .layers
-                    .get(index)
-                    .map_or(0, |layer| layer.parameters().1)
+        start..start + self.own(index).biases
+    }
+
+    /// Where the numbers of layer `index` stand that training leaves alone, right after
+    /// its biases: a batch norm's means, then the inverses of its deviations.
+    pub fn constants(&self, index: usize) -> Range<usize> {
+        let start = self.biases(index).end;
+        start..start + self.own(index).constants
+    }
+
+    fn own(&self, index: usize) -> Parameters {
+        self.layers.get(index).map(parameters).unwrap_or_default()
+    }
+
+    /// Weights that one output element of layer `index` sums over; 0 for a layer without
+    /// a weight matrix.
+    pub fn fan_in(&self, index: usize) -> usize {
+        match self.layers.get(index) {
+            Some(Layer::Dense { inputs, .. }) => *inputs as usize,
+            Some(Layer::Convolution(convolution)) => convolution.fan_in(),
+            _ => 0,
+        }
+    }
+
+    /// Multiply-adds of one sample's pass through layer `index`.
+    pub fn layer_multiply_adds(&self, index: usize) -> u64 {
+        self.fan_in(index) as u64 * self.width(index + 1) as u64
     }
 
     /// Multiply-adds of one sample's forward pass.
     pub fn multiply_adds(&self) -> u64 {
-        let weights = self.layers.iter().map(|layer| layer.parameters().0 as u64);
-        weights.sum()
+        (0..self.layers.len())
+            .map(|i| self.layer_multiply_adds(i))
+            .sum()
     }
 }
 
-impl Layer {
-    /// Elements of weights and of biases.
-    fn parameters(&self) -> (usize, usize) {
-        match *self {
-            Self::Dense { inputs, outputs } => {
-                (inputs as usize * outputs as usize, outputs as usize)
-            }
-            Self::Relu => (0, 0),
-        }
-    }
+/// A checked layer's parameters.
+fn parameters(layer: &Layer) -> Parameters {
+    layer.parameters().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -208,6 +232,29 @@ mod tests {
     }
 
     #[test]
+    fn a_residual_table_has_its_shapes_and_constants() {
+        let full = |inputs, outputs, window| {
+            Layer::Convolution(Convolution::full(inputs, outputs, window))
+        };
+        let network = Network::new(&[
+            Layer::Input(Shape::map(2, 6, 5)),
+            full(2, 4, Window::square(3, 1, 1)),
+            Layer::BatchNorm { channels: 4 },
+            full(4, 4, Window::square(1, 1, 0)),
+            Layer::Add { from: 2 },
+            Layer::GlobalAveragePool,
+        ])
+        .expect("sound");
+        assert_eq!(network.shape(5), Shape::map(4, 6, 5));
+        assert_eq!(network.classes(), 4);
+        assert_eq!((network.weights(2), network.biases(2)), (76..80, 80..84));
+        assert_eq!(network.constants(2), 84..92);
+        assert_eq!(network.parameter_elements(), 92 + 16 + 4);
+        assert_eq!(network.depth(), 2);
+        assert_eq!(network.multiply_adds(), 30 * (72 + 16));
+    }
+
+    #[test]
     fn tables_that_do_not_fit_are_refused() {
         let dense = |inputs, outputs| Layer::Dense { inputs, outputs };
         for layers in [
@@ -218,9 +265,17 @@ mod tests {
             &[dense(0, 2)],
             &[dense(3, 0)],
             &[dense(u32::MAX, u32::MAX)],
+            &[dense(3, 3), Layer::Input(Shape::flat(3)), dense(3, 2)],
+            &[dense(3, 3), Layer::Add { from: 1 }, dense(3, 2)],
+            &[dense(3, 2), Layer::Add { from: 0 }, dense(2, 2)],
+            &[Layer::Input(Shape::flat(3)), Layer::Flatten],
+            &[
+                Layer::Input(Shape::map(1, 4, 4)),
+                Layer::Convolution(Convolution::full(1, 2, Window::square(3, 1, 0))),
+            ],
         ] {
             assert_eq!(Network::new(layers), Err(Error::LayerTable), "{layers:?}");
         }
-        assert_eq!(Network::new(&[dense(2, 2); 33]), Err(Error::TooManyLayers));
+        assert_eq!(Network::new(&[dense(2, 2); 65]), Err(Error::TooManyLayers));
     }
 }

@@ -1,8 +1,9 @@
 //! The memory plan: which tensor stands where in the arena, known before any
 //! training. The arena needs exactly [`Plan::elements`], and not one more.
 
-use crate::layers::dense::Dense;
-use crate::network::{Layer, MAX_LAYERS, Network};
+use crate::layers::Job;
+use crate::network::Network;
+use crate::tensors::{PerTensor, Residual, Residuals, kept, residuals, roots, slot_widths};
 use crate::{Error, Kernel};
 use core::ops::Range;
 
@@ -27,8 +28,8 @@ impl Span {
     }
 }
 
-/// Outputs of all layers for one batch: entry `i` is what layer `i` reads.
-pub(crate) type Activations = heapless::Vec<Span, { MAX_LAYERS + 1 }>;
+/// One span a tensor for a whole batch: entry `i` is what layer `i` reads.
+pub(crate) type Activations = PerTensor<Span>;
 
 /// Where everything stands.
 #[derive(Clone, Debug)]
@@ -43,12 +44,30 @@ pub struct Plan {
     pub(crate) perturbed: Activations,
     /// Softmax of the clean logits, `[B, K]`; empty without an adversary.
     pub(crate) probabilities: Span,
+    /// Where a perturbed pass starts, when its tensors are not all kept; else empty.
+    pub(crate) start: Span,
+    /// Tensors that are kept through a pass; those between are computed again.
+    pub(crate) kept: PerTensor<usize>,
+    /// Gradients that wait for the layer whose input was added elsewhere.
+    pub(crate) residuals: Residuals<Span>,
     /// Gradients by activations, used in turn.
     pub(crate) deltas: [Span; 2],
-    /// Packing space of the matrix products.
+    /// Working space of convolutions and matrix products.
     pub(crate) scratch: Span,
+    parts: [usize; PARTS.len()],
     elements: usize,
 }
+
+/// Names of the parts, in the order of the arena.
+const PARTS: [&str; 7] = [
+    "parameters",
+    "gradients",
+    "optimizer_state",
+    "activations",
+    "adversarial",
+    "deltas",
+    "packing",
+];
 
 /// What a plan depends on beside the layers.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +78,8 @@ pub struct Demand {
     pub state_arrays: usize,
     /// Whether adversarial features are trained along.
     pub adversarial: bool,
+    /// Whether to keep few activations and compute the others again.
+    pub recompute: bool,
     /// The kernel that will run: its packing space is part of the plan.
     pub kernel: Kernel,
 }
@@ -76,38 +97,48 @@ impl Plan {
         if !(2..=crate::head::MAX_CLASSES).contains(&network.classes()) {
             return Err(Error::Classes);
         }
-        let mut end = 0usize;
-        let mut take = |elements: usize| {
-            let span = Span {
-                start: end,
-                elements,
-            };
-            end += elements;
-            span
-        };
         let parameters = network.parameter_elements();
-        let lowest = usize::from(!demand.adversarial);
+        let kept = kept(network, demand.recompute);
+        let lowest = match demand.adversarial {
+            true => network.weighted().next().unwrap_or(0),
+            false => network.lowest_trained() + 1,
+        };
         let delta = demand.batch * network.largest_width(lowest);
-        Ok(Self {
+        let mut arena = Layout::default();
+        let mut plan = Self {
             batch: demand.batch,
-            parameters: take(parameters),
-            gradients: take(parameters),
-            state: take(parameters * demand.state_arrays),
-            clean: activations(network, demand.batch, &mut take),
-            perturbed: if demand.adversarial {
-                activations(network, demand.batch, &mut take)
-            } else {
-                Activations::new()
-            },
-            probabilities: take(if demand.adversarial {
-                demand.batch * network.classes()
-            } else {
-                0
-            }),
-            deltas: [take(delta), take(delta)],
-            scratch: take(scratch(network, demand)),
-            elements: end,
-        })
+            parameters: arena.take(parameters),
+            gradients: arena.close(0).take(parameters),
+            state: arena.close(1).take(parameters * demand.state_arrays),
+            clean: arena.close(2).activations(network, demand.batch, &kept),
+            perturbed: Activations::new(),
+            probabilities: Span::default(),
+            start: Span::default(),
+            kept,
+            residuals: Residuals::new(),
+            deltas: [Span::default(); 2],
+            scratch: Span::default(),
+            parts: [0; PARTS.len()],
+            elements: 0,
+        };
+        arena.close(3);
+        if demand.adversarial {
+            plan.perturbed = arena.activations(network, demand.batch, &plan.kept);
+            plan.probabilities = arena.take(demand.batch * network.classes());
+            if demand.recompute {
+                let widths = network.weighted().map(|layer| network.width(layer));
+                plan.start = arena.take(demand.batch * widths.max().unwrap_or(0));
+            }
+        }
+        arena.close(4);
+        plan.deltas = [delta; 2].map(|elements| arena.take(elements));
+        plan.residuals = arena.residuals(network, demand.batch);
+        plan.scratch = arena
+            .close(5)
+            .take(scratch(network, demand.batch, demand.kernel));
+        arena.close(6);
+        (plan.parts, plan.elements) = (arena.parts, arena.end);
+        Ok(plan)
     }
 
     /// Length of the arena in f32 elements.
@@ -117,65 +148,188 @@ impl Plan {
 
     /// Size of the arena in bytes.
     pub fn bytes(&self) -> u64 {
-        self.elements as u64 * size_of::<f32>() as u64
+        bytes(self.elements)
     }
 
     /// The plan in plain words: every part's name and its size in bytes.
     pub fn parts(&self) -> [(&'static str, u64); 7] {
-        let bytes = |elements: usize| elements as u64 * size_of::<f32>() as u64;
-        let start = |activations: &Activations| activations.first().map_or(0, |s| s.start);
-        let perturbed = if self.perturbed.is_empty() {
-            0
-        } else {
-            self.probabilities.start - start(&self.perturbed)
+        core::array::from_fn(|part| (PARTS[part], bytes(self.parts[part])))
+    }
+
+    /// The largest tensors, largest first: whose they are and their sizes in bytes.
+    pub fn largest_tensors(&self, network: &Network) -> heapless::Vec<Tensor, LARGEST> {
+        let mut found = heapless::Vec::<Tensor, LARGEST>::new();
+        let mut offer = |kind: TensorKind, layer: usize, elements: usize| {
+            let tensor = Tensor {
+                kind,
+                layer,
+                bytes: bytes(elements),
+            };
+            let place = found
+                .iter()
+                .position(|other| other.bytes < tensor.bytes)
+                .unwrap_or(found.len());
+            if place < LARGEST && tensor.bytes > 0 {
+                if found.is_full() {
+                    found.pop();
+                }
+                // There is room for one more.
+                let _ = found.insert(place, tensor);
+            }
         };
-        let clean = self.probabilities.start - start(&self.clean) - perturbed;
-        [
-            ("parameters", bytes(self.parameters.elements)),
-            ("gradients", bytes(self.gradients.elements)),
-            ("optimizer_state", bytes(self.state.elements)),
-            ("activations", bytes(clean)),
-            (
-                "adversarial",
-                bytes(perturbed + self.probabilities.elements),
-            ),
-            ("deltas", bytes(2 * self.deltas[0].elements)),
-            ("packing", bytes(self.scratch.elements)),
-        ]
+        let roots = roots(network);
+        for layer in 0..network.layers().len() {
+            offer(TensorKind::Weights, layer, network.weights(layer).len());
+        }
+        for (kind, spans) in [
+            (TensorKind::Activation, &self.clean),
+            (TensorKind::Perturbed, &self.perturbed),
+        ] {
+            for (tensor, span) in spans.iter().enumerate() {
+                if roots[tensor] == tensor {
+                    offer(kind, tensor, span.elements);
+                }
+            }
+        }
+        offer(TensorKind::Delta, 0, self.deltas[0].elements);
+        offer(TensorKind::Packing, 0, self.scratch.elements);
+        found
+    }
+
+    /// Multiply-adds of one sample's forward pass that are done twice, because what
+    /// they made was not kept.
+    pub fn recomputed_multiply_adds(&self, network: &Network) -> u64 {
+        let stretches = self.kept.windows(2).rev().skip(1);
+        let again = stretches.flat_map(|pair| {
+            let end = self.clean[pair[1]];
+            (pair[0]..pair[1]).take_while(move |layer| self.clean[layer + 1] != end)
+        });
+        again.map(|layer| network.layer_multiply_adds(layer)).sum()
     }
 }
 
-fn activations(
-    network: &Network,
-    batch: usize,
-    take: &mut impl FnMut(usize) -> Span,
-) -> Activations {
-    let mut spans = Activations::new();
-    let mut last = take(batch * network.inputs());
-    // One more span than layers, and a network has at most MAX_LAYERS: all fit.
-    let _ = spans.push(last);
-    for (index, layer) in network.layers().iter().enumerate() {
-        last = match layer {
-            Layer::Dense { .. } => take(batch * network.width(index + 1)),
-            // In place: the output overwrites the input.
-            Layer::Relu => last,
-        };
-        let _ = spans.push(last);
-    }
-    spans
+/// How many tensors [`Plan::largest_tensors`] names.
+pub const LARGEST: usize = 5;
+
+/// One tensor of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// What it holds.
+    pub kind: TensorKind,
+    /// The layer that owns it, or that reads it; 0 where layers share it.
+    pub layer: usize,
+    /// Its size.
+    pub bytes: u64,
 }
 
-fn scratch(network: &Network, demand: &Demand) -> usize {
-    let needs = network.layers().iter().map(|layer| match *layer {
-        Layer::Dense { inputs, outputs } => Dense::scratch_elements(
-            demand.kernel,
-            demand.batch,
-            inputs as usize,
-            outputs as usize,
-        ),
-        Layer::Relu => 0,
+/// What a tensor holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TensorKind {
+    /// A layer's weights; as many bytes again for their gradients and each array of
+    /// optimiser state.
+    Weights,
+    /// A layer's input for one batch.
+    Activation,
+    /// The same at the perturbed features.
+    Perturbed,
+    /// The gradient by an activation; there are two.
+    Delta,
+    /// Working space of convolutions and matrix products.
+    Packing,
+}
+
+impl core::fmt::Display for Tensor {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let layer = self.layer;
+        match self.kind {
+            TensorKind::Weights => write!(f, "weights of layer {layer}"),
+            TensorKind::Activation => write!(f, "input of layer {layer}"),
+            TensorKind::Perturbed => write!(f, "perturbed input of layer {layer}"),
+            TensorKind::Delta => f.write_str("gradient by an activation"),
+            TensorKind::Packing => f.write_str("working space of the products"),
+        }
+    }
+}
+
+fn bytes(elements: usize) -> u64 {
+    elements as u64 * size_of::<f32>() as u64
+}
+
+/// Working space that any layer of `network` needs for `rows` samples.
+pub(crate) fn scratch(network: &Network, rows: usize, kernel: Kernel) -> usize {
+    let jobs = (0..network.layers().len()).map(|index| Job {
+        network,
+        index,
+        kernel,
+        rows,
     });
-    needs.max().unwrap_or(0)
+    jobs.map(|job| job.scratch_elements()).max().unwrap_or(0)
+}
+
+/// The arena while it is laid out.
+#[derive(Default)]
+struct Layout {
+    end: usize,
+    parts: [usize; PARTS.len()],
+}
+
+impl Layout {
+    fn take(&mut self, elements: usize) -> Span {
+        let start = self.end;
+        self.end += elements;
+        Span { start, elements }
+    }
+
+    /// What was taken since the part before belongs to part `part`.
+    fn close(&mut self, part: usize) -> &mut Self {
+        let before: usize = self.parts[..part].iter().sum();
+        self.parts[part] = self.end - before;
+        self
+    }
+
+    fn residuals(&mut self, network: &Network, batch: usize) -> Residuals<Span> {
+        let slots = slot_widths(network);
+        let slots: Activations = slots.iter().map(|width| self.take(batch * width)).collect();
+        let placed = residuals(network);
+        let placed = placed.iter().map(|residual| Residual {
+            from: residual.from,
+            add: residual.add,
+            slot: slots[residual.slot],
+        });
+        placed.collect()
+    }
+
+    /// Kept tensors stand alone; those between two kept ones share one stretch with those
+    /// between the next two.
+    fn activations(&mut self, network: &Network, batch: usize, kept: &[usize]) -> Activations {
+        let roots = roots(network);
+        let mut spans = Activations::new();
+        let _ = spans.resize(roots.len(), Span::default());
+        for tensor in kept {
+            let root = roots[*tensor];
+            spans[root] = self.take(batch * network.width(root));
+        }
+        let (shared, mut longest) = (self.end, 0);
+        for pair in kept.windows(2) {
+            let mut end = shared;
+            for tensor in pair[0] + 1..roots[pair[1]] {
+                if roots[tensor] == tensor {
+                    let elements = batch * network.width(tensor);
+                    spans[tensor] = Span {
+                        start: end,
+                        elements,
+                    };
+                    end += elements;
+                }
+            }
+            longest = longest.max(end - shared);
+        }
+        self.end += longest;
+        for tensor in 0..spans.len() {
+            spans[tensor] = spans[roots[tensor]];
+        }
+        spans
+    }
 }
 
 /// The caller's arena, cut into tensors without copying.
@@ -206,6 +360,7 @@ mod tests {
             batch,
             state_arrays,
             adversarial,
+            recompute: false,
             kernel: Kernel::lanes(),
         }
     }

@@ -1,23 +1,20 @@
 //! From features to probabilities, without a trainer: what inference needs.
 
-use crate::layers::{dense::Dense, relu};
+use crate::layers::{Job, Manner, Parameters};
 use crate::loss::softmax;
 use crate::network::{Layer, Network};
+use crate::plan::scratch;
+use crate::tensors::{residuals, slot_widths};
 use crate::{Error, Kernel};
 
 /// Elements of working space that [`logits`] needs for batches of `rows`.
 pub fn workspace_elements(network: &Network, rows: usize, kernel: Kernel) -> usize {
-    let scratch = network.layers().iter().map(|layer| match *layer {
-        Layer::Dense { inputs, outputs } => {
-            Dense::scratch_elements(kernel, rows, inputs as usize, outputs as usize)
-        }
-        Layer::Relu => 0,
-    });
-    2 * rows * network.largest_width(1) + scratch.max().unwrap_or(0)
+    let slots: usize = slot_widths(network).iter().sum();
+    rows * (2 * network.largest_width(0) + slots) + scratch(network, rows, kernel)
 }
 
 /// Runs the layers: `features` `[rows, F]` to `logits` `[rows, K]`. `parameters` are
-/// laid out as [`Network::weights`] says.
+/// laid out as [`Network::weights`] says. Dropout does nothing here.
 ///
 /// # Errors
 /// [`Error::NoRoom`] when a slice is too short, [`Error::Batch`] for no rows.
@@ -44,28 +41,84 @@ pub fn logits(
             return Err(Error::NoRoom { need, have });
         }
     }
-    let widest = rows * network.largest_width(1);
+    let widest = rows * network.largest_width(0);
     let (mut front, rest) = workspace.split_at_mut(widest);
-    let (mut back, scratch) = rest.split_at_mut(widest);
+    let (mut back, rest) = rest.split_at_mut(widest);
+    let mut operands = Operands::new(network, rows, rest);
+    front[..features.len()].copy_from_slice(features);
     for (index, layer) in network.layers().iter().enumerate() {
-        match *layer {
-            Layer::Dense { inputs, outputs } => {
-                let job = Dense {
-                    kernel,
-                    rows,
-                    inputs: inputs as usize,
-                    outputs: outputs as usize,
-                };
-                let x = if index == 0 { features } else { &*front };
-                let [w, b] = [network.weights(index), network.biases(index)];
-                job.forward(x, &parameters[w], &parameters[b], back, scratch);
+        operands.keep(index, front);
+        let job = Job {
+            network,
+            index,
+            kernel,
+            rows,
+        };
+        let own = Parameters {
+            weights: &parameters[network.weights(index)],
+            biases: &parameters[network.biases(index)],
+            constants: &parameters[network.constants(index)],
+        };
+        let below = rows * network.width(index);
+        match (layer, layer.manner()) {
+            (Layer::Dropout { .. }, _) | (_, Manner::Keeps) => {}
+            (Layer::Add { .. }, _) => operands.add(index, &mut front[..below]),
+            (_, Manner::Changes) => job.change(&mut front[..below], &own),
+            (_, Manner::Moves) => {
+                let above = rows * network.width(index + 1);
+                let scratch = &mut *operands.scratch;
+                job.forward(&front[..below], &mut back[..above], &own, scratch);
                 core::mem::swap(&mut front, &mut back);
             }
-            Layer::Relu => relu::forward(&mut front[..rows * network.width(index)]),
         }
     }
     logits[..out].copy_from_slice(&front[..out]);
     Ok(())
+}
+
+/// The inputs of layers that residual additions read again, in slots of their own.
+struct Operands<'w> {
+    network: &'w Network,
+    rows: usize,
+    slots: &'w mut [f32],
+    scratch: &'w mut [f32],
+}
+
+impl<'w> Operands<'w> {
+    fn new(network: &'w Network, rows: usize, space: &'w mut [f32]) -> Self {
+        let all: usize = slot_widths(network).iter().sum();
+        let (slots, scratch) = space.split_at_mut(rows * all);
+        Self {
+            network,
+            rows,
+            slots,
+            scratch,
+        }
+    }
+
+    /// Copies the input of layer `index` if an addition will read it.
+    fn keep(&mut self, index: usize, values: &[f32]) {
+        let elements = self.rows * self.network.width(index);
+        for residual in residuals(self.network).iter().filter(|r| r.from == index) {
+            let start = self.start(residual.slot);
+            self.slots[start..start + elements].copy_from_slice(&values[..elements]);
+        }
+    }
+
+    /// Adds the other operand of the addition at `index`.
+    fn add(&mut self, index: usize, values: &mut [f32]) {
+        for residual in residuals(self.network).iter().filter(|r| r.add == index) {
+            let operand = &self.slots[self.start(residual.slot)..];
+            for (value, operand) in values.iter_mut().zip(operand) {
+                *value += operand;
+            }
+        }
+    }
+
+    fn start(&self, slot: usize) -> usize {
+        let widths = slot_widths(self.network);
+        self.rows * widths[..slot].iter().sum::<usize>()
+    }
 }
 
 /// Turns `logits` `[rows, K]` into calibrated probabilities, in place: softmax of

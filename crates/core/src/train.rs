@@ -1,13 +1,13 @@
 //! One training step: clean pass, adversarial pass, decay, update. And the loop
 //! over the samples around it.
 
-use crate::adversary::{self, Adversary};
+use crate::adversary::Adversary;
 use crate::decay::{self, Decay, Mode, norm};
-use crate::layers::{dense::Dense, relu};
 use crate::loss;
 use crate::network::{Layer, MAX_LAYERS, Network};
 use crate::optimizer::{Move, Optimizer, Schedule};
-use crate::plan::{Activations, Arena, Demand, Plan, Span};
+use crate::pass::{Pass, Rows, Want};
+use crate::plan::{Activations, Arena, Demand, Plan};
 use crate::random::Random;
 use crate::{Error, Kernel};
 use fieldtune_kernels::sqrt;
@@ -28,11 +28,29 @@ pub struct Options {
     pub decay: Decay,
     /// Adversarial features; `None` trains on clean features alone.
     pub adversary: Option<Adversary>,
+    /// Keeps few activations and computes the others again: less memory, more time, the
+    /// same numbers.
+    pub recompute: bool,
     /// The kernel of the matrix products.
     pub kernel: Kernel,
 }
 
 impl Options {
+    /// SGD with momentum, no decay, no adversary: what the other fields are added to.
+    pub const fn new(batch: usize, kernel: Kernel) -> Self {
+        Self {
+            batch,
+            optimizer: Optimizer::SGD,
+            decay: Decay {
+                mode: Mode::None,
+                lambda: 0.0,
+            },
+            adversary: None,
+            recompute: false,
+            kernel,
+        }
+    }
+
     /// The memory plan for training `network` this way.
     ///
     /// # Errors
@@ -42,6 +60,7 @@ impl Options {
             batch: self.batch,
             state_arrays: self.optimizer.state_arrays(),
             adversarial: self.adversary.is_some(),
+            recompute: self.recompute,
             kernel: self.kernel,
         };
         Plan::new(network, &demand)
@@ -62,11 +81,13 @@ pub struct Step {
 /// Training in progress: the arena with its plan, and what changes from step to
 /// step. Nothing in it allocates.
 pub struct Trainer<'a> {
-    network: &'a Network,
-    options: Options,
-    plan: Plan,
-    arena: Arena<'a>,
-    random: Random,
+    pub(crate) network: &'a Network,
+    pub(crate) options: Options,
+    pub(crate) plan: Plan,
+    pub(crate) arena: Arena<'a>,
+    pub(crate) random: Random,
+    /// Decides what dropout drops in this step, in all its passes alike.
+    pub(crate) mask_seed: u64,
     /// One coefficient a parametrised layer.
     lambdas: heapless::Vec<f32, MAX_LAYERS>,
     /// Running average of |dw| / |w|, one a parametrised layer.
@@ -100,6 +121,7 @@ impl<'a> Trainer<'a> {
             plan,
             arena: Arena(arena),
             random: Random::new(seed),
+            mask_seed: 0,
             lambdas: core::iter::repeat_n(0.0, depth).collect(),
             ratios: core::iter::repeat_n(0.0, depth).collect(),
             steps: 0,
@@ -112,10 +134,18 @@ impl<'a> Trainer<'a> {
     fn initialise(&mut self) -> Result<(), Error> {
         let parameters = self.arena.of(self.plan.parameters)?;
         parameters.fill(0.0);
-        for layer in self.network.parametrised() {
-            let deviation = sqrt(2.0 / self.network.width(layer) as f32);
+        for layer in self.network.weighted() {
+            let deviation = sqrt(2.0 / self.network.fan_in(layer) as f32);
             for weight in &mut parameters[self.network.weights(layer)] {
                 *weight = deviation * self.random.normal();
+            }
+        }
+        // Batch norms begin as if the statistics were 0 and 1.
+        for (index, layer) in self.network.layers().iter().enumerate() {
+            if let Layer::BatchNorm { channels } = *layer {
+                parameters[self.network.weights(index)].fill(1.0);
+                let constants = &mut parameters[self.network.constants(index)];
+                constants[channels as usize..].fill(1.0);
             }
         }
         Ok(())
@@ -173,11 +203,15 @@ impl<'a> Trainer<'a> {
     /// [`Error::Batch`], [`Error::Label`], [`Error::Diverged`].
     pub fn step(&mut self, labels: &[u16], learning_rate: f32) -> Result<Step, Error> {
         self.clear_gradients()?;
+        let drops = |layer: &Layer| matches!(layer, Layer::Dropout { .. });
+        if self.network.layers().iter().any(drops) {
+            self.mask_seed = u64::from(self.random.bits());
+        }
         let mut step = self.clean_gradients(labels)?;
         if self.options.adversary.is_some() {
             let layers = self.network.depth() as u32;
             let chosen = self.random.below(layers) as usize;
-            let layer = self.network.parametrised().nth(chosen).unwrap_or(0);
+            let layer = self.network.weighted().nth(chosen).unwrap_or(0);
             step.adversarial_loss = self.adversarial_gradients(layer, labels, None)?;
         }
         if self.options.decay.mode == Mode::Online {
@@ -202,13 +236,10 @@ impl<'a> Trainer<'a> {
     /// As [`Self::step`].
     pub fn clean_gradients(&mut self, labels: &[u16]) -> Result<Step, Error> {
         let rows = self.rows(labels)?;
-        self.forward(Pass::Clean, 0, rows)?;
-        let (classes, scale) = (self.network.classes(), 1.0 / rows as f32);
-        let logits = self.plan.clean[self.network.layers().len()].part(0..rows * classes);
-        let [logits, delta] = self.arena.split([logits, self.delta(0, rows * classes)])?;
-        delta.copy_from_slice(logits);
-        let loss = loss::cross_entropy(delta, classes, labels, scale)?;
-        self.backward(Pass::Clean, 0, rows, Want::Parameters)?;
+        let scale = 1.0 / rows.len() as f32;
+        self.forward(Pass::Clean, 0, &rows)?;
+        let loss = self.loss_gradient(Pass::Clean, &rows, labels, scale)?;
+        self.backward(Pass::Clean, 0, &rows, Want::Parameters)?;
         Ok(Step {
             loss: loss.sum * scale,
             adversarial_loss: 0.0,
@@ -231,151 +262,37 @@ impl<'a> Trainer<'a> {
     ) -> Result<f32, Error> {
         let adversary = self.options.adversary.ok_or(Error::LayerTable)?;
         let rows = self.rows(labels)?;
-        self.find_perturbation(layer, rows, &adversary, direction)?;
-        self.forward(Pass::Perturbed, layer, rows)?;
-        let classes = self.network.classes();
-        let logits = self.plan.perturbed[self.network.layers().len()].part(0..rows * classes);
-        let [logits, delta] = self.arena.split([logits, self.delta(0, rows * classes)])?;
-        delta.copy_from_slice(logits);
-        let scale = adversary.weight / rows as f32;
-        let loss = loss::cross_entropy(delta, classes, labels, scale)?;
-        self.backward(Pass::Perturbed, layer, rows, Want::Parameters)?;
-        Ok(loss.sum / rows as f32)
+        self.find_perturbation(layer, &rows, &adversary, direction)?;
+        self.forward(Pass::Perturbed, layer, &rows)?;
+        let scale = adversary.weight / rows.len() as f32;
+        let loss = self.loss_gradient(Pass::Perturbed, &rows, labels, scale)?;
+        self.backward(Pass::Perturbed, layer, &rows, Want::Parameters)?;
+        Ok(loss.sum / rows.len() as f32)
     }
 
-    /// Leaves `h + r_max` where the perturbed pass starts, `[rows, width]`.
-    fn find_perturbation(
+    /// Leaves `scale` times the gradient of the loss by the logits in the first delta.
+    fn loss_gradient(
         &mut self,
-        layer: usize,
-        rows: usize,
-        adversary: &Adversary,
-        direction: Option<&[f32]>,
-    ) -> Result<(), Error> {
-        let width = self.network.width(layer);
-        let h = self.plan.clean[layer].part(0..rows * width);
-        let start = self.plan.perturbed[layer].part(0..rows * width);
-        let mut found = self.delta(0, rows * width);
-        match (self.arena.of(found)?, direction) {
-            (r, Some(given)) if given.len() == r.len() => r.copy_from_slice(given),
-            (_, Some(_)) => return Err(Error::Batch),
-            (r, None) => adversary::draw(&mut self.random, r),
-        }
-        for _ in 0..adversary.steps.max(1) {
-            let [h_values, r, probe] = self.arena.split([h, found, start])?;
-            adversary::scale(r, h_values, width, adversary.xi);
-            adversary::perturb(h_values, r, probe);
-            self.forward(Pass::Perturbed, layer, rows)?;
-            self.divergence_gradient(rows)?;
-            found = self.backward(Pass::Perturbed, layer, rows, Want::Input)?;
-        }
-        let [h, r, out] = self.arena.split([h, found, start])?;
-        adversary::scale(r, h, width, adversary.epsilon);
-        adversary::perturb(h, r, out);
-        Ok(())
+        pass: Pass,
+        rows: &Rows,
+        labels: &[u16],
+        scale: f32,
+    ) -> Result<loss::Loss, Error> {
+        let classes = self.network.classes();
+        let logits = self.tensor(pass, self.network.layers().len(), rows);
+        let delta = self.delta(0, rows.len() * classes);
+        let [logits, delta] = self.arena.split([logits, delta])?;
+        delta.copy_from_slice(logits);
+        loss::cross_entropy(delta, classes, labels, scale)
     }
 
-    /// Leaves the gradient of KL(clean || perturbed) by the perturbed logits in the
-    /// first delta.
-    fn divergence_gradient(&mut self, rows: usize) -> Result<(), Error> {
-        let (last, classes) = (self.network.layers().len(), self.network.classes());
-        let part = 0..rows * classes;
-        let [clean, perturbed, p, delta] = self.arena.split([
-            self.plan.clean[last].part(part.clone()),
-            self.plan.perturbed[last].part(part.clone()),
-            self.plan.probabilities.part(part),
-            self.delta(0, rows * classes),
-        ])?;
-        p.copy_from_slice(clean);
-        for ((delta, clean), perturbed) in delta.iter_mut().zip(clean).zip(perturbed) {
-            *delta = *perturbed - *clean;
-        }
-        for (p, change) in p
-            .chunks_exact_mut(classes)
-            .zip(delta.chunks_exact_mut(classes))
-        {
-            loss::softmax(p);
-            loss::divergence(p, change);
-        }
-        Ok(())
-    }
-
-    fn rows(&self, labels: &[u16]) -> Result<usize, Error> {
+    /// The rows of the batch that have these labels.
+    fn rows(&self, labels: &[u16]) -> Result<Rows, Error> {
         match labels.len() {
             0 => Err(Error::Batch),
             rows if rows > self.plan.batch => Err(Error::Batch),
-            rows => Ok(rows),
+            rows => Ok(0..rows),
         }
-    }
-
-    fn delta(&self, which: usize, elements: usize) -> Span {
-        self.plan.deltas[which].part(0..elements)
-    }
-
-    fn activations(&self, pass: Pass) -> &Activations {
-        match pass {
-            Pass::Clean => &self.plan.clean,
-            Pass::Perturbed => &self.plan.perturbed,
-        }
-    }
-
-    /// Runs the layers from `from` on, over what stands in their first activation.
-    fn forward(&mut self, pass: Pass, from: usize, rows: usize) -> Result<(), Error> {
-        for index in from..self.network.layers().len() {
-            let [x, y] = [index, index + 1].map(|i| self.activations(pass)[i]);
-            match self.network.layers()[index] {
-                Layer::Dense { .. } => {
-                    let [w, b] = self.parameter_spans(index, self.plan.parameters);
-                    let [x, w, b, y, scratch] =
-                        self.arena.split([x, w, b, y, self.plan.scratch])?;
-                    dense(self.network, index, &self.options, rows).forward(x, w, b, y, scratch);
-                }
-                Layer::Relu => {
-                    let elements = rows * self.network.width(index);
-                    relu::forward(&mut self.arena.of(y)?[..elements]);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs the layers down to `to`, from the gradient by the logits in the first
-    /// delta. Returns the span that holds the gradient by the input of layer `to`
-    /// when that is wanted.
-    fn backward(&mut self, pass: Pass, to: usize, rows: usize, want: Want) -> Result<Span, Error> {
-        let mut current = 0;
-        for index in (to..self.network.layers().len()).rev() {
-            let [x, y] = [index, index + 1].map(|i| self.activations(pass)[i]);
-            let below = rows * self.network.width(index);
-            match self.network.layers()[index] {
-                Layer::Dense { outputs, .. } => {
-                    let job = dense(self.network, index, &self.options, rows);
-                    let dy = self.delta(current, rows * outputs as usize);
-                    if want == Want::Parameters {
-                        let [dw, db] = self.parameter_spans(index, self.plan.gradients);
-                        let [x, dy, dw, db, scratch] =
-                            self.arena.split([x, dy, dw, db, self.plan.scratch])?;
-                        job.backward_parameters(x, dy, dw, db, scratch);
-                    }
-                    if index > to || want == Want::Input {
-                        let [w, _] = self.parameter_spans(index, self.plan.parameters);
-                        let dx = self.delta(1 - current, below);
-                        let [dy, w, dx, scratch] =
-                            self.arena.split([dy, w, dx, self.plan.scratch])?;
-                        job.backward_input(dy, w, dx, scratch);
-                        current = 1 - current;
-                    }
-                }
-                Layer::Relu => {
-                    let [y, dy] = self.arena.split([y, self.delta(current, below)])?;
-                    relu::backward(y, dy);
-                }
-            }
-        }
-        Ok(self.delta(current, rows * self.network.width(to)))
-    }
-
-    fn parameter_spans(&self, layer: usize, of: Span) -> [Span; 2] {
-        [self.network.weights(layer), self.network.biases(layer)].map(|range| of.part(range))
     }
 
     /// Moves the parameters along [`Self::gradients`], with the decay in force.
@@ -386,9 +303,17 @@ impl<'a> Trainer<'a> {
         self.steps += 1;
         let arrays = self.options.optimizer.state_arrays();
         let parameters = self.network.parameter_elements();
-        for (position, layer) in self.network.parametrised().enumerate() {
-            let lambda = self.lambdas[position];
+        let mut lambdas = self.lambdas.clone().into_iter();
+        for layer in 0..self.network.layers().len() {
             let ranges = [self.network.weights(layer), self.network.biases(layer)];
+            if ranges[0].is_empty() {
+                continue;
+            }
+            // Batch norms are trained, but not decayed.
+            let lambda = match self.network.fan_in(layer) {
+                0 => 0.0,
+                _ => lambdas.next().unwrap_or(0.0),
+            };
             for (range, lambda) in ranges.into_iter().zip([lambda, 0.0]) {
                 let state = |array: usize| {
                     let offset = array.min(arrays.saturating_sub(1)) * parameters;
@@ -424,7 +349,7 @@ impl<'a> Trainer<'a> {
             Mode::None => self.lambdas.fill(0.0),
             Mode::Uniform => self.lambdas.fill(lambda),
             Mode::Structural | Mode::Measured | Mode::Online => {
-                let layers = self.network.parametrised();
+                let layers = self.network.weighted();
                 let rms: heapless::Vec<f32, MAX_LAYERS> = layers
                     .map(|layer| {
                         let weights = &self.parameters()[self.network.weights(layer)];
@@ -432,7 +357,7 @@ impl<'a> Trainer<'a> {
                     })
                     .collect();
                 let mut widths = heapless::Vec::<usize, { MAX_LAYERS + 1 }>::new();
-                widths.extend(self.network.parametrised().map(|l| self.network.width(l)));
+                widths.extend(self.network.weighted().map(|l| self.network.width(l)));
                 widths.extend([self.network.classes()]);
                 decay::structural_from_weights(&widths, &rms, lambda, &mut self.lambdas);
             }
@@ -450,7 +375,7 @@ impl<'a> Trainer<'a> {
 
     /// |dw| / |w| of one parametrised layer; 0 for a layer of zeros.
     fn ratio(&self, position: usize) -> f32 {
-        let layer = self.network.parametrised().nth(position).unwrap_or(0);
+        let layer = self.network.weighted().nth(position).unwrap_or(0);
         let range = self.network.weights(layer);
         let ratio = norm(&self.gradients()[range.clone()]) / norm(&self.parameters()[range]);
         if ratio.is_finite() { ratio } else { 0.0 }
@@ -469,31 +394,6 @@ impl<'a> Trainer<'a> {
         decay::measured(&self.ratios, self.options.decay.lambda, &mut self.lambdas);
         Ok(())
     }
-}
-
-fn dense(network: &Network, index: usize, options: &Options, rows: usize) -> Dense {
-    Dense {
-        kernel: options.kernel,
-        rows,
-        inputs: network.width(index),
-        outputs: network.width(index + 1),
-    }
-}
-
-/// Which set of activations a pass works on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pass {
-    Clean,
-    Perturbed,
-}
-
-/// What a backward pass computes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Want {
-    /// Gradients of weights and biases, added to those there.
-    Parameters,
-    /// The gradient by the lowest layer's input.
-    Input,
 }
 
 /// Training samples, wherever they are kept.

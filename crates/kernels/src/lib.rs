@@ -33,6 +33,6 @@ mod sgemm;
 
 pub use math::{exp, ln, sqrt};
 pub use matrix::Matrix;
-pub use product::{Kernel, multiply};
+pub use product::{Kernel, multiply, multiply_strided};
 #[cfg(feature = "sgemm")]
 pub use sgemm::sgemm;

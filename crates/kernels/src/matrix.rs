@@ -30,6 +30,22 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// A part of a wider row-major matrix: row `i` starts at `i * row_stride`.
+    ///
+    /// # Panics
+    /// When an element lies outside the slice.
+    pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        let end = rows.saturating_sub(1) * row_stride + columns;
+        assert!(data.len() >= end, "matrix larger than its slice");
+        Self {
+            data,
+            rows,
+            columns,
+            row_stride,
+            column_stride: 1,
+        }
+    }
+
     /// The same elements seen as `[columns, rows]`.
     pub fn transposed(self) -> Self {
         Self {

@@ -115,9 +115,30 @@ pub fn multiply(
     accumulate: bool,
     scratch: &mut [f32],
 ) {
+    multiply_strided(kernel, a, b, c, b.columns(), accumulate, scratch);
+}
+
+/// As [`multiply`], into a part of a wider matrix: row `i` of `C` starts at
+/// `i * c_row_stride`.
+///
+/// # Panics
+/// As [`multiply`], and when `c_row_stride` is smaller than a row.
+pub fn multiply_strided(
+    kernel: Kernel,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    c: &mut [f32],
+    c_row_stride: usize,
+    accumulate: bool,
+    scratch: &mut [f32],
+) {
     let (m, n, k) = (a.rows(), b.columns(), a.columns());
     assert_eq!(k, b.rows(), "inner dimensions of a product differ");
-    assert!(c.len() >= m * n, "product larger than its slice");
+    assert!(c_row_stride >= n, "rows of a product overlap");
+    assert!(
+        c.len() >= (m - 1) * c_row_stride + n,
+        "product larger than its slice"
+    );
     assert!(scratch.len() >= kernel.scratch_elements(k));
     // Packing costs k * (columns of the packed operand). Where B's columns are
     // far apart and it is the larger operand, C^T = B^T A^T packs the smaller.
@@ -129,14 +150,14 @@ pub fn multiply(
             a,
             b,
             row: 1,
-            column: n,
+            column: c_row_stride,
         }
     } else {
         Job {
             kernel,
             a,
             b,
-            row: n,
+            row: c_row_stride,
             column: 1,
         }
     };
@@ -307,6 +328,33 @@ mod tests {
                         };
                         compare(kernel, a, b);
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_into_a_part_of_a_wider_matrix_leave_the_rest() {
+        let (left, right) = (whole_numbers::<200>(5), whole_numbers::<700>(6));
+        for kernel in Kernel::available() {
+            for (m, n, transposed) in [(5, 19, false), (7, 16, false), (3, 20, true)] {
+                let a = Matrix::new(&left, m, 9);
+                let b = if transposed {
+                    Matrix::new(&right, n, 9).transposed()
+                } else {
+                    Matrix::new(&right, 9, n)
+                };
+                let mut scratch = [0.0; BLOCK * 16];
+                let mut c = [0.5; 400];
+                multiply_strided(kernel, a, b, &mut c, 31, false, &mut scratch);
+                for (index, value) in c.iter().enumerate() {
+                    let (i, j) = (index / 31, index % 31);
+                    let expected = if i < m && j < n {
+                        naive(a, b, i, j)
+                    } else {
+                        0.5
+                    };
+                    assert_eq!(*value, expected, "{kernel:?} {i},{j}");
                 }
             }
         }

@@ -179,14 +179,13 @@ impl Recipe {
     /// The engine's options for training on `rows` rows.
     pub fn options(&self, rows: usize, kernel: Kernel) -> Options {
         Options {
-            batch: self.batch.min(rows.max(1)),
             optimizer: self.optimizer,
             decay: Decay {
                 mode: self.decay,
                 lambda: self.lambda.value(rows),
             },
             adversary: self.adversarial.map(Adversary::new),
-            kernel,
+            ..Options::new(self.batch.min(rows.max(1)), kernel)
         }
     }
 

@@ -14,9 +14,9 @@ pub(crate) struct Dense {
 
 impl Dense {
     /// Packing space that the three products below need, in elements.
-    pub fn scratch_elements(kernel: Kernel, rows: usize, inputs: usize, outputs: usize) -> usize {
-        [inputs, rows, outputs]
-            .map(|k| kernel.scratch_elements(k))
+    pub fn scratch_elements(&self) -> usize {
+        [self.inputs, self.rows, self.outputs]
+            .map(|k| self.kernel.scratch_elements(k))
             .into_iter()
             .fold(0, usize::max)
     }
