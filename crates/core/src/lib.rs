@@ -26,6 +26,7 @@
 pub mod adversary;
 pub mod decay;
 mod error;
+pub mod fold;
 pub mod head;
 mod layer;
 mod layers;
