@@ -1,6 +1,8 @@
-//! What the benches share: a description of the machine, and where results go.
+//! What the benches share: a description of the machine, where results go, and a Python
+//! for reference implementations.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -40,4 +42,47 @@ pub fn machine() -> Value {
         "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         "kernel": fieldtune_kernels::Kernel::best().name(),
     })
+}
+
+/// Whatever stops a bench.
+pub type Failure = Box<dyn std::error::Error>;
+
+/// Where a bench keeps what it makes on the way: in the build folder.
+pub fn work_folder(bench: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../target")
+        .join(bench)
+}
+
+/// A Python with the pinned packages of a bench, installed at the first call.
+///
+/// # Errors
+/// When Python or the packages cannot be had.
+pub fn python(bench: &str, requirements: &Path) -> Result<PathBuf, Failure> {
+    let folder = work_folder(bench).join("python");
+    let python = folder.join("bin/python");
+    let done = folder.join("installed");
+    if !done.exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        run(Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "-r"])
+            .arg(requirements))?;
+        std::fs::write(done, "")?;
+    }
+    Ok(python)
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// When it cannot be started or fails.
+pub fn run(command: &mut Command) -> Result<(), Failure> {
+    let status = command
+        .status()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{command:?} failed: {status}").into())
+    }
 }

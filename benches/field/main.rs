@@ -23,12 +23,10 @@ use fieldtune::preprocess::View;
 use fieldtune::recipe::{Data, train};
 use fieldtune::samples::SampleSet;
 use fieldtune::search::{Search, best};
-use fieldtune_benches::{machine, results, shared};
+use fieldtune_benches::{Failure, machine, results, shared, work_folder};
 use fieldtune_core::Kernel;
 use serde_json::{Value, json};
 use splits::Split;
-
-type Failure = Box<dyn std::error::Error>;
 
 /// Method to accuracies, in the order of the splits of one cell.
 pub type Cells = BTreeMap<usize, BTreeMap<String, Vec<f64>>>;
@@ -70,7 +68,7 @@ fn main() -> Result<(), Failure> {
 fn features(folders: &[&Path]) -> Result<(Features, usize), Failure> {
     let model = Model::embedded()?;
     let backbone = model.cut_at(&model.manifest().default_cut)?;
-    let cache = Cache::open(&reference::work_folder().join("cache"))?;
+    let cache = Cache::open(&work_folder("field").join("cache"))?;
     let mut all = Features {
         views: [Vec::new(), Vec::new()],
         labels: Vec::new(),

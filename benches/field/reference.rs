@@ -1,17 +1,13 @@
 //! Runs `reference.py` on the same features and splits and reads what it found.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use fieldtune_benches::{Failure, python, run, work_folder};
 use serde_json::{Value, json};
 
 use crate::splits::Split;
-use crate::{Cells, Failure, Features};
-
-/// Where inputs, the cache and the virtual environment stand: in the build folder.
-pub fn work_folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/field")
-}
+use crate::{Cells, Features};
 
 /// The features a prediction is made from: the mean of both views, `[rows, F]`.
 pub fn mean(features: &Features, rows: &[usize]) -> Vec<f32> {
@@ -31,17 +27,18 @@ pub fn add(
     splits: &[Split],
     cells: &mut Cells,
 ) -> Result<(), Failure> {
-    let python = python()?;
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("field");
+    let python = python("field", &here.join("requirements.txt"))?;
     let all: Vec<usize> = (0..features.labels.len()).collect();
     let inputs = [
         ("upright", features.views[0].clone()),
         ("mirrored", mean(features, &all)),
     ];
     for (kind, values) in inputs {
-        let folder = work_folder().join(format!("{name}-{kind}"));
+        let folder = work_folder("field").join(format!("{name}-{kind}"));
         write_inputs(&folder, &values, features, splits)?;
         let output = folder.join("reference.json");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("field/reference.py");
+        let script = here.join("reference.py");
         run(Command::new(&python).arg(script).arg(&folder).arg(&output))?;
         let found: Value = serde_json::from_slice(&std::fs::read(&output)?)?;
         for result in found["results"]
@@ -92,31 +89,4 @@ fn write_inputs(
     let description = json!({"features": features.width, "splits": splits});
     std::fs::write(folder.join("splits.json"), description.to_string())?;
     Ok(())
-}
-
-/// A Python with the pinned packages, installed at the first call.
-fn python() -> Result<PathBuf, Failure> {
-    let folder = work_folder().join("python");
-    let python = folder.join("bin/python");
-    let done = folder.join("installed");
-    if !done.exists() {
-        let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("field/requirements.txt");
-        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-        run(Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "-r"])
-            .arg(requirements))?;
-        std::fs::write(done, "")?;
-    }
-    Ok(python)
-}
-
-fn run(command: &mut Command) -> Result<(), Failure> {
-    let status = command
-        .status()
-        .map_err(|error| format!("{command:?}: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{command:?} failed: {status}").into())
-    }
 }
