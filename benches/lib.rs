@@ -1,5 +1,8 @@
 //! What the benches share: a description of the machine, where results go, and a Python
-//! for reference implementations.
+//! for reference implementations, frozen features and how they are split.
+
+pub mod frozen;
+pub mod splits;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

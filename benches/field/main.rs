@@ -9,39 +9,21 @@
 //! `benches/results/field.json`, the table to standard output.
 
 mod reference;
-mod splits;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fieldtune::cache::Cache;
 use fieldtune::candidates::{Wishes, candidates};
-use fieldtune::features::{Source, extract};
-use fieldtune::model::Model;
-use fieldtune::preprocess::View;
 use fieldtune::recipe::{Data, train};
-use fieldtune::samples::SampleSet;
 use fieldtune::search::{Search, best};
-use fieldtune_benches::{Failure, machine, results, shared, work_folder};
+use fieldtune_benches::frozen::{Features, features};
+use fieldtune_benches::splits::{self, Split};
+use fieldtune_benches::{Failure, machine, results, shared};
 use fieldtune_core::Kernel;
 use serde_json::{Value, json};
-use splits::Split;
 
 /// Method to accuracies, in the order of the splits of one cell.
 pub type Cells = BTreeMap<usize, BTreeMap<String, Vec<f64>>>;
-
-/// One data set's features: two views of every sample.
-pub struct Features {
-    /// Upright and mirrored, each `[rows, width]`.
-    pub views: [Vec<f32>; 2],
-    /// Label of every row.
-    pub labels: Vec<u16>,
-    /// F.
-    pub width: usize,
-    /// K.
-    pub classes: usize,
-}
 
 fn main() -> Result<(), Failure> {
     let seeds = std::env::args()
@@ -61,46 +43,6 @@ fn main() -> Result<(), Failure> {
     std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
     println!("written: {}", path.display());
     Ok(())
-}
-
-/// Features of the samples of some folders, one after another, and how many are in the
-/// first.
-fn features(folders: &[&Path]) -> Result<(Features, usize), Failure> {
-    let model = Model::embedded()?;
-    let backbone = model.cut_at(&model.manifest().default_cut)?;
-    let cache = Cache::open(&work_folder("field").join("cache"))?;
-    let mut all = Features {
-        views: [Vec::new(), Vec::new()],
-        labels: Vec::new(),
-        width: 0,
-        classes: 0,
-    };
-    let mut first = None;
-    for folder in folders {
-        let set = SampleSet::open(folder)?;
-        all.classes = set.labels.len();
-        for (view, values) in [View::Original, View::Mirrored]
-            .into_iter()
-            .zip(&mut all.views)
-        {
-            let matrix = extract(
-                &backbone,
-                &Source::of_set(&set),
-                view,
-                &cache,
-                2,
-                &|_, _| {},
-            )?;
-            values.extend_from_slice(&matrix.values);
-            all.width = matrix.features;
-            if view == View::Original {
-                all.labels
-                    .extend(matrix.labels.iter().map(|label| *label as u16));
-            }
-        }
-        first.get_or_insert(all.labels.len());
-    }
-    Ok((all, first.unwrap_or(0)))
 }
 
 fn compare(name: &str, features: &Features, splits: &[Split]) -> Result<Value, Failure> {
@@ -125,24 +67,8 @@ fn compare(name: &str, features: &Features, splits: &[Split]) -> Result<Value, F
 
 /// Trains as `fieldtune train` does without flags, and measures on the split's test rows.
 fn accuracy(features: &Features, split: &Split) -> Result<f64, Failure> {
-    let row = |row: usize| row * features.width..(row + 1) * features.width;
-    let chosen: Vec<Vec<f32>> = features
-        .views
-        .iter()
-        .map(|view| {
-            split
-                .train
-                .iter()
-                .flat_map(|r| view[row(*r)].iter().copied())
-                .collect()
-        })
-        .collect();
+    let (chosen, labels) = features.chosen(&split.train);
     let views: Vec<&[f32]> = chosen.iter().map(Vec::as_slice).collect();
-    let labels: Vec<u16> = split
-        .train
-        .iter()
-        .map(|row| features.labels[*row])
-        .collect();
     let data = Data {
         views: &views,
         labels: &labels,
@@ -164,7 +90,7 @@ fn accuracy(features: &Features, split: &Split) -> Result<f64, Failure> {
     };
     let found = search.run(&candidates(&Wishes::default(), &counts), &|_, _| {})?;
     let head = train(&found.recipe, &data, &groups, split.seed, kernel)?;
-    let tested = reference::mean(features, &split.test);
+    let tested = features.mean(&split.test);
     let logits = head.logits(&tested, kernel)?;
     let hits = logits.chunks(features.classes).zip(&split.test);
     let right = hits

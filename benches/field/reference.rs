@@ -6,19 +6,10 @@ use std::process::Command;
 use fieldtune_benches::{Failure, python, run, work_folder};
 use serde_json::{Value, json};
 
-use crate::splits::Split;
-use crate::{Cells, Features};
+use fieldtune_benches::frozen::Features;
+use fieldtune_benches::splits::Split;
 
-/// The features a prediction is made from: the mean of both views, `[rows, F]`.
-pub fn mean(features: &Features, rows: &[usize]) -> Vec<f32> {
-    let row = |row: usize| row * features.width..(row + 1) * features.width;
-    let pairs = rows.iter().flat_map(|r| {
-        features.views[0][row(*r)]
-            .iter()
-            .zip(&features.views[1][row(*r)])
-    });
-    pairs.map(|(a, b)| 0.5 * (a + b)).collect()
-}
+use crate::Cells;
 
 /// Adds the references' accuracies to `cells`.
 pub fn add(
@@ -32,7 +23,7 @@ pub fn add(
     let all: Vec<usize> = (0..features.labels.len()).collect();
     let inputs = [
         ("upright", features.views[0].clone()),
-        ("mirrored", mean(features, &all)),
+        ("mirrored", features.mean(&all)),
     ];
     for (kind, values) in inputs {
         let folder = work_folder("field").join(format!("{name}-{kind}"));

@@ -1,5 +1,6 @@
 //! Every kind of layer on random shapes, against PyTorch on the same numbers: the largest
-//! relative difference of logits and gradients (PyTorch in float64), and the time of a
+//! relative difference of logits and gradients from PyTorch in float64 (and PyTorch's own
+//! in float32, since a ReLU near zero can fall to either side), and the time of a
 //! forward and backward pass of a batch (PyTorch in float32, one thread).
 //!
 //! `cargo bench --bench layers` installs the pinned PyTorch into the build folder at its
@@ -142,17 +143,21 @@ fn report(ours: &[(String, Network, f64)], reference: &Value) -> Result<(), Fail
     let cases = reference["cases"].as_array().ok_or("no cases")?;
     let mut rows = Vec::new();
     println!(
-        "{:44} {:>10} {:>10} {:>6} {:>9}",
-        "layer", "ours us", "torch us", "ratio", "error"
+        "{:56} {:>9} {:>9} {:>6} {:>9} {:>9}",
+        "layer", "ours us", "torch us", "ratio", "error", "torch's"
     );
     for ((name, network, pass_us), case) in ours.iter().zip(cases) {
-        let error = case["error"].as_f64().ok_or("no error")?;
-        let torch_us = case["pass_us"].as_f64().ok_or("no time")?;
+        let number = |key: &str| case[key].as_f64().ok_or_else(|| format!("no {key}"));
+        let (error, torch_error) = (number("error")?, number("torch_error")?);
+        let torch_us = number("pass_us")?;
         let ratio = pass_us / torch_us;
-        println!("{name:44} {pass_us:10.1} {torch_us:10.1} {ratio:6.2} {error:9.1e}");
+        println!(
+            "{name:56} {pass_us:9.1} {torch_us:9.1} {ratio:6.2} {error:9.1e} {torch_error:9.1e}"
+        );
         rows.push(json!({
             "layer": name, "multiply_adds": network.multiply_adds(), "pass_us": pass_us,
             "torch_us": torch_us, "ratio": ratio, "largest_relative_difference": error,
+            "torch_float32_difference": torch_error,
         }));
     }
     let worst = rows

@@ -69,7 +69,7 @@ def run(case, values):
             if name in ("weights", "biases"):
                 trained.append((layer, name))
     x, labels = take(*case["input"]), torch.tensor(case["labels"])
-    result = {}
+    result, exact = {}, []
     for kind in (torch.float64, torch.float32):
         for layer in case["layers"]:
             layer["tensors"] = {n: t.detach().to(kind) for n, t in layer["tensors"].items()}
@@ -77,6 +77,8 @@ def run(case, values):
         inputs = x.to(kind)
         logits = forward(case["layers"], inputs)
         gradients = torch.autograd.grad(F.cross_entropy(logits, labels), leaves)
+        exact = exact or [logits.detach(), *gradients]
+        result["torch_error"] = max(map(apart, [logits.detach().double(), *gradients], exact))
         if kind is torch.float64:
             found = take(*case["logits"]).double()
             errors = [apart(found, logits.detach())]

@@ -2,7 +2,7 @@
 
 use fieldtune_core::random::Random;
 
-use crate::Features;
+use crate::frozen::Features;
 
 /// Rows of one training and one test set.
 pub struct Split {
