@@ -78,7 +78,7 @@ impl Case {
 
     fn options(&self, kernel: Kernel) -> Options {
         Options {
-            optimizer: Optimizer::Sgd { momentum: 0.0 },
+            optimizer: Optimizer::PLAIN_SGD,
             decay: Decay {
                 mode: Mode::Measured,
                 lambda: 0.01,

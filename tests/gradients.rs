@@ -9,7 +9,7 @@ use fieldtune_core::train::{Options, Trainer};
 
 fn options(batch: usize, adversary: Option<Adversary>) -> Options {
     Options {
-        optimizer: Optimizer::Sgd { momentum: 0.0 },
+        optimizer: Optimizer::PLAIN_SGD,
         adversary,
         ..Options::new(batch, Kernel::best())
     }

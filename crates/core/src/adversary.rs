@@ -26,6 +26,10 @@ pub struct Adversary {
     pub steps: u32,
     /// Weight of the adversarial loss beside the clean loss.
     pub weight: f32,
+    /// Whether every sample draws its own layer; else one is drawn for a batch.
+    pub per_sample: bool,
+    /// The share of training over which epsilon rises from 0 to its value; 0 for none.
+    pub ramp: f32,
 }
 
 impl Adversary {
@@ -36,6 +40,17 @@ impl Adversary {
             xi: 0.01,
             steps: 1,
             weight: 1.0,
+            per_sample: false,
+            ramp: 0.0,
+        }
+    }
+
+    /// The share of epsilon in force when training is at `progress`, 0 to 1.
+    pub(crate) fn ramped(&self, progress: f32) -> f32 {
+        if progress < self.ramp {
+            progress / self.ramp
+        } else {
+            1.0
         }
     }
 }

@@ -26,6 +26,7 @@
 pub mod adversary;
 pub mod decay;
 mod error;
+mod fit;
 pub mod fold;
 pub mod head;
 mod layer;
@@ -41,6 +42,7 @@ pub mod random;
 mod tensors;
 pub mod train;
 pub mod transform;
+mod update;
 
 pub use error::Error;
 pub use fieldtune_kernels::Kernel;

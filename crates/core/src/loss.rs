@@ -24,7 +24,8 @@ pub fn softmax(logits: &mut [f32]) -> f32 {
 /// samples are recognised.
 ///
 /// `gradient` holds the logits `[B, K]` on entry and `scale * (softmax - one-hot)`
-/// on return; with `scale = 1 / B` that is the gradient of the mean loss.
+/// on return; with `scale = 1 / B` that is the gradient of the mean loss. `smoothing`
+/// takes that part of each label and spreads it evenly over all classes, 0 for none.
 ///
 /// # Errors
 /// [`Error::Label`] for a label out of range, [`Error::Diverged`] when the loss is
@@ -34,6 +35,7 @@ pub fn cross_entropy(
     classes: usize,
     labels: &[u16],
     scale: f32,
+    smoothing: f32,
 ) -> Result<Loss, Error> {
     let mut total = Loss::default();
     for (row, label) in gradient.chunks_exact_mut(classes).zip(labels) {
@@ -41,9 +43,16 @@ pub fn cross_entropy(
         let own = *row.get(label).ok_or(Error::Label)?;
         let recognised = row.iter().all(|logit| *logit <= own);
         total.correct += usize::from(recognised);
-        total.sum += softmax(row) - own;
+        let even = smoothing / classes as f32;
+        // The mean logit under the target, summed only where smoothing asks for it.
+        let wanted = if smoothing == 0.0 {
+            own
+        } else {
+            (1.0 - smoothing) * own + even * row.iter().sum::<f32>()
+        };
+        total.sum += softmax(row) - wanted;
         for (class, value) in row.iter_mut().enumerate() {
-            let target = if class == label { 1.0 } else { 0.0 };
+            let target = even + if class == label { 1.0 - smoothing } else { 0.0 };
             *value = scale * (*value - target);
         }
     }
@@ -98,23 +107,25 @@ mod tests {
     fn gradient_matches_finite_differences() {
         let logits = [0.3f32, -1.2, 2.0, 0.1, 0.5, -0.4];
         let labels = [2u16, 0];
-        let loss = |logits: [f32; 6]| {
-            let mut copy = logits;
-            cross_entropy(&mut copy, 3, &labels, 1.0).map(|loss| loss.sum)
-        };
-        let mut gradient = logits;
-        let found = cross_entropy(&mut gradient, 3, &labels, 1.0).expect("sound");
-        assert_eq!(found.correct, 1);
-        for i in 0..6 {
-            let (mut up, mut down) = (logits, logits);
-            up[i] += 1e-2;
-            down[i] -= 1e-2;
-            let slope = (loss(up).expect("finite") - loss(down).expect("finite")) / 2e-2;
-            assert!(
-                (slope - gradient[i]).abs() < 1e-4,
-                "{i}: {slope} {}",
-                gradient[i]
-            );
+        for smoothing in [0.0, 0.2] {
+            let loss = |logits: [f32; 6]| {
+                let mut copy = logits;
+                cross_entropy(&mut copy, 3, &labels, 1.0, smoothing).map(|loss| loss.sum)
+            };
+            let mut gradient = logits;
+            let found = cross_entropy(&mut gradient, 3, &labels, 1.0, smoothing).expect("sound");
+            assert_eq!(found.correct, 1);
+            for i in 0..6 {
+                let (mut up, mut down) = (logits, logits);
+                up[i] += 1e-2;
+                down[i] -= 1e-2;
+                let slope = (loss(up).expect("finite") - loss(down).expect("finite")) / 2e-2;
+                assert!(
+                    (slope - gradient[i]).abs() < 1e-4,
+                    "{i}: {slope} {}",
+                    gradient[i]
+                );
+            }
         }
     }
 
@@ -148,10 +159,10 @@ mod tests {
     #[test]
     fn bad_labels_and_infinities_are_refused() {
         assert_eq!(
-            cross_entropy(&mut [0.0, 0.0], 2, &[2], 1.0),
+            cross_entropy(&mut [0.0, 0.0], 2, &[2], 1.0, 0.0),
             Err(Error::Label)
         );
-        let bad = cross_entropy(&mut [f32::NAN, 0.0], 2, &[0], 1.0);
+        let bad = cross_entropy(&mut [f32::NAN, 0.0], 2, &[0], 1.0, 0.0);
         assert_eq!(bad, Err(Error::Diverged));
     }
 }

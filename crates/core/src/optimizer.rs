@@ -11,10 +11,13 @@ use fieldtune_kernels::sqrt;
 /// The rule, with its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Optimizer {
-    /// `v = momentum v + (dw + lambda w)`, `w -= learning_rate v`.
+    /// With `g = dw + lambda w`: `v = momentum v + g`, `w -= learning_rate v`.
     Sgd {
         /// 0 for plain gradient descent.
         momentum: f32,
+        /// Looks one step ahead (Nesterov, as Sutskever et al., 2013, use it):
+        /// `w -= learning_rate (g + momentum v)`.
+        nesterov: bool,
     },
     /// Adam with bias correction; `w -= learning_rate (step + lambda w)`.
     AdamW {
@@ -29,7 +32,20 @@ pub enum Optimizer {
 
 impl Optimizer {
     /// SGD with momentum 0.9.
-    pub const SGD: Self = Self::Sgd { momentum: 0.9 };
+    pub const SGD: Self = Self::Sgd {
+        momentum: 0.9,
+        nesterov: false,
+    };
+    /// Plain gradient descent.
+    pub const PLAIN_SGD: Self = Self::Sgd {
+        momentum: 0.0,
+        nesterov: false,
+    };
+    /// SGD with Nesterov momentum 0.9.
+    pub const NESTEROV: Self = Self::Sgd {
+        momentum: 0.9,
+        nesterov: true,
+    };
     /// AdamW with the constants of its paper.
     pub const ADAMW: Self = Self::AdamW {
         beta1: 0.9,
@@ -40,7 +56,7 @@ impl Optimizer {
     /// Arrays of state, each as long as the parameters.
     pub fn state_arrays(&self) -> usize {
         match self {
-            Self::Sgd { momentum } => usize::from(*momentum != 0.0),
+            Self::Sgd { momentum, .. } => usize::from(*momentum != 0.0),
             Self::AdamW { .. } => 2,
         }
     }
@@ -55,16 +71,29 @@ impl Optimizer {
             step,
         } = *move_;
         match *self {
-            Self::Sgd { momentum } if first.is_empty() => {
+            Self::Sgd { momentum, .. } if first.is_empty() => {
                 debug_assert_eq!(momentum, 0.0);
                 for (w, dw) in w.iter_mut().zip(dw) {
                     *w -= learning_rate * (dw + lambda * *w);
                 }
             }
-            Self::Sgd { momentum } => {
+            Self::Sgd {
+                momentum,
+                nesterov: false,
+            } => {
                 for ((w, dw), v) in w.iter_mut().zip(dw).zip(first) {
                     *v = settle(momentum * *v + (dw + lambda * *w));
                     *w -= learning_rate * *v;
+                }
+            }
+            Self::Sgd {
+                momentum,
+                nesterov: true,
+            } => {
+                for ((w, dw), v) in w.iter_mut().zip(dw).zip(first) {
+                    let g = dw + lambda * *w;
+                    *v = settle(momentum * *v + g);
+                    *w -= learning_rate * (g + momentum * *v);
                 }
             }
             Self::AdamW {
@@ -152,9 +181,12 @@ mod tests {
         Optimizer::SGD.update(&MOVE, &mut w, &[3.0], [&mut v, &mut []]);
         assert!((v[0] - (0.9 + 4.0)).abs() < 1e-6 && (w[0] - (2.0 - 0.49)).abs() < 1e-6);
         let mut w = [2.0f32];
-        let plain = Optimizer::Sgd { momentum: 0.0 };
-        plain.update(&MOVE, &mut w, &[3.0], [&mut [], &mut []]);
+        Optimizer::PLAIN_SGD.update(&MOVE, &mut w, &[3.0], [&mut [], &mut []]);
         assert!((w[0] - 1.6).abs() < 1e-6);
+        let (mut w, mut v) = ([2.0f32], [1.0f32]);
+        Optimizer::NESTEROV.update(&MOVE, &mut w, &[3.0], [&mut v, &mut []]);
+        let velocity = 0.9 + 4.0;
+        assert!((w[0] - (2.0 - 0.1 * (4.0 + 0.9 * velocity))).abs() < 1e-6);
     }
 
     #[test]

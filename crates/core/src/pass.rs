@@ -125,6 +125,7 @@ impl<'a> Trainer<'a> {
             y.copy_from_slice(x);
         }
         match layer {
+            Layer::Dropout { .. } if !self.dropping => {}
             Layer::Dropout { permille } => {
                 let (width, seed) = (self.network.width(index), self.mask_seed(index));
                 let values = self.arena.of(y)?;

@@ -1,7 +1,7 @@
 //! The memory plan: which tensor stands where in the arena, known before any
 //! training. The arena needs exactly [`Plan::elements`], and not one more.
 
-use crate::layers::Job;
+use crate::layers::{Job, Manner};
 use crate::network::Network;
 use crate::tensors::{PerTensor, Residual, Residuals, kept, residuals, roots, slot_widths};
 use crate::{Error, Kernel};
@@ -39,6 +39,12 @@ pub struct Plan {
     pub(crate) gradients: Span,
     /// Optimiser state: one or two arrays as long as the parameters.
     pub(crate) state: Span,
+    /// The parameters at the start, where the decay pulls towards them; else empty.
+    pub(crate) anchor: Span,
+    /// The parameters' running average; empty without one.
+    pub(crate) average: Span,
+    /// The best parameters so far; empty without early stopping.
+    pub(crate) best: Span,
     pub(crate) clean: Activations,
     /// Activations above a perturbed layer; empty without an adversary.
     pub(crate) perturbed: Activations,
@@ -59,10 +65,11 @@ pub struct Plan {
 }
 
 /// Names of the parts, in the order of the arena.
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 8] = [
     "parameters",
     "gradients",
     "optimizer_state",
+    "parameter_copies",
     "activations",
     "adversarial",
     "deltas",
@@ -76,6 +83,12 @@ pub struct Demand {
     pub batch: usize,
     /// Arrays of optimiser state, each as long as the parameters.
     pub state_arrays: usize,
+    /// Whether the parameters at the start are kept.
+    pub anchored: bool,
+    /// Whether the parameters' average is kept.
+    pub average: bool,
+    /// Whether the best parameters are kept.
+    pub keep_best: bool,
     /// Whether adversarial features are trained along.
     pub adversarial: bool,
     /// Whether to keep few activations and compute the others again.
@@ -99,18 +112,17 @@ impl Plan {
         }
         let parameters = network.parameter_elements();
         let kept = kept(network, demand.recompute);
-        let lowest = match demand.adversarial {
-            true => network.weighted().next().unwrap_or(0),
-            false => network.lowest_trained() + 1,
-        };
-        let delta = demand.batch * network.largest_width(lowest);
+        let copies = |wanted: bool| if wanted { parameters } else { 0 };
         let mut arena = Layout::default();
         let mut plan = Self {
             batch: demand.batch,
             parameters: arena.take(parameters),
             gradients: arena.close(0).take(parameters),
             state: arena.close(1).take(parameters * demand.state_arrays),
-            clean: arena.close(2).activations(network, demand.batch, &kept),
+            anchor: arena.close(2).take(copies(demand.anchored)),
+            average: arena.take(copies(demand.average)),
+            best: arena.take(copies(demand.keep_best)),
+            clean: arena.close(3).activations(network, demand.batch, &kept),
             perturbed: Activations::new(),
             probabilities: Span::default(),
             start: Span::default(),
@@ -121,7 +133,7 @@ impl Plan {
             parts: [0; PARTS.len()],
             elements: 0,
         };
-        arena.close(3);
+        arena.close(4);
         if demand.adversarial {
             plan.perturbed = arena.activations(network, demand.batch, &plan.kept);
             plan.probabilities = arena.take(demand.batch * network.classes());
@@ -130,13 +142,14 @@ impl Plan {
                 plan.start = arena.take(demand.batch * widths.max().unwrap_or(0));
             }
         }
-        arena.close(4);
-        plan.deltas = [delta; 2].map(|elements| arena.take(elements));
+        arena.close(5);
+        plan.deltas =
+            delta_widths(network, demand.adversarial).map(|width| arena.take(demand.batch * width));
         plan.residuals = arena.residuals(network, demand.batch);
         plan.scratch = arena
             .close(5)
             .take(scratch(network, demand.batch, demand.kernel));
-        arena.close(6);
+        arena.close(7);
         (plan.parts, plan.elements) = (arena.parts, arena.end);
         Ok(plan)
     }
@@ -152,7 +165,7 @@ impl Plan {
     }
 
     /// The plan in plain words: every part's name and its size in bytes.
-    pub fn parts(&self) -> [(&'static str, u64); 7] {
+    pub fn parts(&self) -> [(&'static str, u64); 8] {
         core::array::from_fn(|part| (PARTS[part], bytes(self.parts[part])))
     }
 
@@ -191,7 +204,9 @@ impl Plan {
                 }
             }
         }
-        offer(TensorKind::Delta, 0, self.deltas[0].elements);
+        for delta in self.deltas {
+            offer(TensorKind::Delta, 0, delta.elements);
+        }
         offer(TensorKind::Packing, 0, self.scratch.elements);
         found
     }
@@ -264,6 +279,32 @@ pub(crate) fn scratch(network: &Network, rows: usize, kernel: Kernel) -> usize {
         rows,
     });
     jobs.map(|job| job.scratch_elements()).max().unwrap_or(0)
+}
+
+/// Elements of one sample in each of the two deltas: a backward pass begins in the first
+/// and goes to the other at each layer that moves.
+fn delta_widths(network: &Network, adversarial: bool) -> [usize; 2] {
+    let last = network.layers().len();
+    let mut widths = [network.classes(), 0];
+    let descend = |widths: &mut [usize; 2], to: usize| {
+        let mut current = 0;
+        for index in (to..last).rev() {
+            if network.layers()[index].manner() == Manner::Moves {
+                current = 1 - current;
+            }
+            widths[current] = widths[current].max(network.width(index));
+        }
+    };
+    // The lowest layer's own input needs no gradient.
+    descend(&mut widths, network.lowest_trained() + 1);
+    if adversarial {
+        for layer in network.weighted() {
+            descend(&mut widths, layer);
+            // Where the random direction is drawn.
+            widths[0] = widths[0].max(network.width(layer));
+        }
+    }
+    widths
 }
 
 /// The arena while it is laid out.
@@ -360,6 +401,9 @@ mod tests {
             batch,
             state_arrays,
             adversarial,
+            anchored: false,
+            average: false,
+            keep_best: false,
             recompute: false,
             kernel: Kernel::lanes(),
         }

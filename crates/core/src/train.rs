@@ -1,11 +1,12 @@
-//! One training step: clean pass, adversarial pass, decay, update. And the loop
-//! over the samples around it.
+//! One training step: clean pass, adversarial pass, decay. The passes themselves are in
+//! `pass.rs`, the update in `update.rs`, the loop over the samples in `fit.rs`.
 
 use crate::adversary::Adversary;
 use crate::decay::{self, Decay, Mode, norm};
+pub use crate::fit::{Samples, fit, fit_stopping_early};
 use crate::loss;
 use crate::network::{Layer, MAX_LAYERS, Network};
-use crate::optimizer::{Move, Optimizer, Schedule};
+use crate::optimizer::Optimizer;
 use crate::pass::{Pass, Rows, Want};
 use crate::plan::{Activations, Arena, Demand, Plan};
 use crate::random::Random;
@@ -14,8 +15,6 @@ use fieldtune_kernels::sqrt;
 
 /// Memory of the online decay's running average.
 const ONLINE_MEMORY: f32 = 0.9;
-/// Batches that the measured decay looks at before the first update.
-const MEASURED_BATCHES: usize = 8;
 
 /// How to train.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +25,26 @@ pub struct Options {
     pub optimizer: Optimizer,
     /// The L2 coefficients.
     pub decay: Decay,
+    /// Whether the decay pulls towards the weights at the start instead of zero (L2-SP:
+    /// Li, Grandvalet and Davoine, "Explicit inductive bias for transfer learning with
+    /// convolutional networks", 2018). The coefficients are the same: they follow
+    /// |dw| / |w|, since |w - w0| is 0 at the start.
+    pub anchored: bool,
     /// Adversarial features; `None` trains on clean features alone.
     pub adversary: Option<Adversary>,
+    /// The part of each label that is spread evenly over all classes (Szegedy et al.,
+    /// "Rethinking the Inception architecture", 2016); 0 for none. Adversarial losses use
+    /// it too.
+    pub label_smoothing: f32,
+    /// Longest gradient, over all layers together; a longer one is shortened to this
+    /// (Pascanu et al., 2013).
+    pub clip_norm: Option<f32>,
+    /// Memory of a running average of the parameters, such as 0.99, which [`fit()`] ends
+    /// with instead of the last ones (Polyak and Juditsky, 1992). Early on the memory is
+    /// shorter, so that the start is forgotten.
+    pub average: Option<f32>,
+    /// Whether to make room for the best parameters so far: early stopping needs it.
+    pub keep_best: bool,
     /// Keeps few activations and computes the others again: less memory, more time, the
     /// same numbers.
     pub recompute: bool,
@@ -45,7 +62,12 @@ impl Options {
                 mode: Mode::None,
                 lambda: 0.0,
             },
+            anchored: false,
             adversary: None,
+            label_smoothing: 0.0,
+            clip_norm: None,
+            average: None,
+            keep_best: false,
             recompute: false,
             kernel,
         }
@@ -59,6 +81,9 @@ impl Options {
         let demand = Demand {
             batch: self.batch,
             state_arrays: self.optimizer.state_arrays(),
+            anchored: self.anchored,
+            average: self.average.is_some(),
+            keep_best: self.keep_best,
             adversarial: self.adversary.is_some(),
             recompute: self.recompute,
             kernel: self.kernel,
@@ -89,10 +114,14 @@ pub struct Trainer<'a> {
     /// Decides what dropout drops in this step, in all its passes alike.
     pub(crate) mask_seed: u64,
     /// One coefficient a parametrised layer.
-    lambdas: heapless::Vec<f32, MAX_LAYERS>,
+    pub(crate) lambdas: heapless::Vec<f32, MAX_LAYERS>,
     /// Running average of |dw| / |w|, one a parametrised layer.
     ratios: heapless::Vec<f32, MAX_LAYERS>,
-    steps: u32,
+    pub(crate) steps: u32,
+    /// How far training is, 0 to 1.
+    progress: f32,
+    /// Whether dropout drops; not while held-out samples are judged.
+    pub(crate) dropping: bool,
 }
 
 impl<'a> Trainer<'a> {
@@ -125,9 +154,11 @@ impl<'a> Trainer<'a> {
             lambdas: core::iter::repeat_n(0.0, depth).collect(),
             ratios: core::iter::repeat_n(0.0, depth).collect(),
             steps: 0,
+            progress: 1.0,
+            dropping: true,
         };
-        trainer.arena.of(trainer.plan.state)?.fill(0.0);
         trainer.initialise()?;
+        trainer.start_here()?;
         Ok(trainer)
     }
 
@@ -208,17 +239,65 @@ impl<'a> Trainer<'a> {
             self.mask_seed = u64::from(self.random.bits());
         }
         let mut step = self.clean_gradients(labels)?;
-        if self.options.adversary.is_some() {
-            let layers = self.network.depth() as u32;
-            let chosen = self.random.below(layers) as usize;
-            let layer = self.network.weighted().nth(chosen).unwrap_or(0);
-            step.adversarial_loss = self.adversarial_gradients(layer, labels, None)?;
+        if let Some(adversary) = self.options.adversary {
+            step.adversarial_loss = self.at_random_layers(&adversary, labels)?;
         }
         if self.options.decay.mode == Mode::Online {
             self.follow_gradients()?;
         }
+        self.clip_gradients()?;
         self.apply(learning_rate)?;
+        self.average()?;
         Ok(step)
+    }
+
+    /// The adversarial gradients at a middle layer chosen by chance, one for the batch or
+    /// one for each sample. Returns the mean loss.
+    fn at_random_layers(&mut self, adversary: &Adversary, labels: &[u16]) -> Result<f32, Error> {
+        let layers = self.network.depth() as u32;
+        if !adversary.per_sample {
+            let chosen = self.random.below(layers) as usize;
+            let layer = self.network.weighted().nth(chosen).unwrap_or(0);
+            return self.adversarial_gradients(layer, labels, None);
+        }
+        let mut counts = [0usize; MAX_LAYERS];
+        for _ in labels {
+            counts[self.random.below(layers) as usize] += 1;
+        }
+        // The batch is in random order already: the first rows can go to the first layer.
+        let (mut sum, mut first, all) = (0.0, 0, self.rows(labels)?.len());
+        for (layer, count) in self.network.weighted().zip(counts) {
+            let rows = first..first + count;
+            if count > 0 {
+                sum += self.adversarial_rows(layer, &rows, &labels[rows.clone()], all, None)?;
+            }
+            first += count;
+        }
+        Ok(sum / all as f32)
+    }
+
+    /// Says how far training is, 0 to 1: the adversary's strength can depend on it.
+    pub fn set_progress(&mut self, progress: f32) {
+        self.progress = progress;
+    }
+
+    /// Mean loss and recognised samples of the batch in [`Self::inputs_mut`], without
+    /// dropout and label smoothing; moves nothing.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn judge(&mut self, labels: &[u16]) -> Result<Step, Error> {
+        let rows = self.rows(labels)?;
+        self.dropping = false;
+        let passed = self.forward(Pass::Clean, 0, &rows);
+        self.dropping = true;
+        passed?;
+        let loss = self.loss_gradient(Pass::Clean, &rows, labels, 1.0, 0.0)?;
+        Ok(Step {
+            loss: loss.sum / rows.len() as f32,
+            adversarial_loss: 0.0,
+            correct: loss.correct,
+        })
     }
 
     /// Sets all gradients to zero.
@@ -238,7 +317,8 @@ impl<'a> Trainer<'a> {
         let rows = self.rows(labels)?;
         let scale = 1.0 / rows.len() as f32;
         self.forward(Pass::Clean, 0, &rows)?;
-        let loss = self.loss_gradient(Pass::Clean, &rows, labels, scale)?;
+        let smoothing = self.options.label_smoothing;
+        let loss = self.loss_gradient(Pass::Clean, &rows, labels, scale, smoothing)?;
         self.backward(Pass::Clean, 0, &rows, Want::Parameters)?;
         Ok(Step {
             loss: loss.sum * scale,
@@ -260,14 +340,29 @@ impl<'a> Trainer<'a> {
         labels: &[u16],
         direction: Option<&[f32]>,
     ) -> Result<f32, Error> {
-        let adversary = self.options.adversary.ok_or(Error::LayerTable)?;
         let rows = self.rows(labels)?;
-        self.find_perturbation(layer, &rows, &adversary, direction)?;
-        self.forward(Pass::Perturbed, layer, &rows)?;
-        let scale = adversary.weight / rows.len() as f32;
-        let loss = self.loss_gradient(Pass::Perturbed, &rows, labels, scale)?;
-        self.backward(Pass::Perturbed, layer, &rows, Want::Parameters)?;
-        Ok(loss.sum / rows.len() as f32)
+        let sum = self.adversarial_rows(layer, &rows, labels, rows.len(), direction)?;
+        Ok(sum / rows.len() as f32)
+    }
+
+    /// The same for some rows of a batch of `all`; returns the sum of the losses.
+    fn adversarial_rows(
+        &mut self,
+        layer: usize,
+        rows: &Rows,
+        labels: &[u16],
+        all: usize,
+        direction: Option<&[f32]>,
+    ) -> Result<f32, Error> {
+        let mut adversary = self.options.adversary.ok_or(Error::LayerTable)?;
+        adversary.epsilon *= adversary.ramped(self.progress);
+        self.find_perturbation(layer, rows, &adversary, direction)?;
+        self.forward(Pass::Perturbed, layer, rows)?;
+        let scale = adversary.weight / all as f32;
+        let smoothing = self.options.label_smoothing;
+        let loss = self.loss_gradient(Pass::Perturbed, rows, labels, scale, smoothing)?;
+        self.backward(Pass::Perturbed, layer, rows, Want::Parameters)?;
+        Ok(loss.sum)
     }
 
     /// Leaves `scale` times the gradient of the loss by the logits in the first delta.
@@ -277,13 +372,14 @@ impl<'a> Trainer<'a> {
         rows: &Rows,
         labels: &[u16],
         scale: f32,
+        smoothing: f32,
     ) -> Result<loss::Loss, Error> {
         let classes = self.network.classes();
         let logits = self.tensor(pass, self.network.layers().len(), rows);
         let delta = self.delta(0, rows.len() * classes);
         let [logits, delta] = self.arena.split([logits, delta])?;
         delta.copy_from_slice(logits);
-        loss::cross_entropy(delta, classes, labels, scale)
+        loss::cross_entropy(delta, classes, labels, scale, smoothing)
     }
 
     /// The rows of the batch that have these labels.
@@ -293,52 +389,6 @@ impl<'a> Trainer<'a> {
             rows if rows > self.plan.batch => Err(Error::Batch),
             rows => Ok(0..rows),
         }
-    }
-
-    /// Moves the parameters along [`Self::gradients`], with the decay in force.
-    ///
-    /// # Errors
-    /// None after a sound plan.
-    pub fn apply(&mut self, learning_rate: f32) -> Result<(), Error> {
-        self.steps += 1;
-        let arrays = self.options.optimizer.state_arrays();
-        let parameters = self.network.parameter_elements();
-        let mut lambdas = self.lambdas.clone().into_iter();
-        for layer in 0..self.network.layers().len() {
-            let ranges = [self.network.weights(layer), self.network.biases(layer)];
-            if ranges[0].is_empty() {
-                continue;
-            }
-            // Batch norms are trained, but not decayed.
-            let lambda = match self.network.fan_in(layer) {
-                0 => 0.0,
-                _ => lambdas.next().unwrap_or(0.0),
-            };
-            for (range, lambda) in ranges.into_iter().zip([lambda, 0.0]) {
-                let state = |array: usize| {
-                    let offset = array.min(arrays.saturating_sub(1)) * parameters;
-                    let range = offset + range.start..offset + range.end;
-                    self.plan
-                        .state
-                        .part(if array < arrays { range } else { 0..0 })
-                };
-                let [w, dw, first, second] = self.arena.split([
-                    self.plan.parameters.part(range.clone()),
-                    self.plan.gradients.part(range.clone()),
-                    state(0),
-                    state(1),
-                ])?;
-                let move_ = Move {
-                    learning_rate,
-                    lambda,
-                    step: self.steps,
-                };
-                self.options
-                    .optimizer
-                    .update(&move_, w, dw, [first, second]);
-            }
-        }
-        Ok(())
     }
 
     /// Fills [`Self::lambdas`] by the mode that needs no data: none, uniform, and
@@ -394,90 +444,4 @@ impl<'a> Trainer<'a> {
         decay::measured(&self.ratios, self.options.decay.lambda, &mut self.lambdas);
         Ok(())
     }
-}
-
-/// Training samples, wherever they are kept.
-pub trait Samples {
-    /// N, the number of samples.
-    fn len(&self) -> usize;
-
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Writes sample `index`'s features `[F]` and returns its label.
-    fn read(&self, index: usize, features: &mut [f32]) -> u16;
-}
-
-/// Trains for `epochs` passes over all samples in random order, the learning rate
-/// falling as a cosine with a tenth of the steps as warm-up.
-///
-/// `order` `[N]` and `labels` `[B]` are the caller's space. Returns the last
-/// epoch's mean clean loss.
-///
-/// # Errors
-/// [`Error::NoRoom`] when `order` or `labels` is too short; those of
-/// [`Trainer::step`].
-pub fn fit(
-    trainer: &mut Trainer<'_>,
-    samples: &impl Samples,
-    epochs: u32,
-    learning_rate: f32,
-    order: &mut [u32],
-    labels: &mut [u16],
-) -> Result<f32, Error> {
-    let (count, batch) = (samples.len(), trainer.plan.batch);
-    if order.len() < count || labels.len() < batch {
-        return Err(Error::NoRoom {
-            need: count.max(batch),
-            have: order.len().min(labels.len()),
-        });
-    }
-    let order = &mut order[..count];
-    for (position, index) in order.iter_mut().enumerate() {
-        *index = position as u32;
-    }
-    trainer.prepare_decay();
-    if trainer.options.decay.mode == Mode::Measured {
-        trainer.random.shuffle(order);
-        trainer.clear_gradients()?;
-        for rows in order.chunks(batch).take(MEASURED_BATCHES) {
-            let labels = gather(trainer, samples, rows, labels);
-            trainer.clean_gradients(labels)?;
-        }
-        trainer.measure_decay();
-    }
-    let steps = epochs.saturating_mul(count.div_ceil(batch.max(1)) as u32);
-    let schedule = Schedule {
-        learning_rate,
-        warm_up_steps: steps / 10,
-        steps,
-    };
-    let (mut step, mut last) = (0, 0.0);
-    for _ in 0..epochs {
-        trainer.random.shuffle(order);
-        last = 0.0;
-        for rows in order.chunks(batch) {
-            let labels = gather(trainer, samples, rows, labels);
-            last += trainer.step(labels, schedule.at(step))?.loss * rows.len() as f32;
-            step += 1;
-        }
-        last /= count as f32;
-    }
-    Ok(last)
-}
-
-fn gather<'l>(
-    trainer: &mut Trainer<'_>,
-    samples: &impl Samples,
-    rows: &[u32],
-    labels: &'l mut [u16],
-) -> &'l [u16] {
-    let features = trainer.network.inputs();
-    let inputs = trainer.inputs_mut().chunks_exact_mut(features);
-    for ((row, input), label) in rows.iter().zip(inputs).zip(labels.iter_mut()) {
-        *label = samples.read(*row as usize, input);
-    }
-    &labels[..rows.len()]
 }
