@@ -1,8 +1,11 @@
-//! What the benches share: a description of the machine, where results go, and a Python
-//! for reference implementations, frozen features and how they are split.
+//! What the benches share: a description of the machine, where results go, a Python for
+//! reference implementations, frozen features and how they are split, intervals of means,
+//! and pictures of curves.
 
 pub mod frozen;
+pub mod plot;
 pub mod splits;
+pub mod statistics;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

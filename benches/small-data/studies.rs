@@ -1,0 +1,283 @@
+//! The studies themselves: which networks, which methods, which settings are tried.
+
+use crate::augment::Augmentation;
+use crate::data::Source;
+use crate::setting::{Course, DecayMode, Perturbation, Recipe, Rule, Variant};
+use crate::study::{Method, Size, Study};
+
+/// Deep for its size: the form of network in which one lambda suits its layers least.
+const DEEP: &str = "dense 784-128-128-128-128-128-128-128-128-10";
+/// Three hidden layers.
+const DENSE: &str = "dense 784-256-256-256-10";
+/// LeNet's form with fewer kernels.
+const CONVOLUTIONAL: &str = "1x28x28 | conv 8@5 | pool 2 | relu | conv 16@5 | pool 2 | relu \
+                             | dense 64 | relu | dense 10";
+/// The like for photographs; strides keep it quick.
+const PHOTOGRAPHS: &str = "3x32x32 | conv 16@5/2 pad 2 | relu | conv 32@3/2 pad 1 | relu \
+                           | pool 2 | dense 64 | relu | dense 10";
+
+/// Every study of the full bench.
+pub fn all() -> Vec<Study> {
+    vec![
+        mnist_decay_dense(),
+        mnist_decay_convolutional(),
+        mnist_augmentation_dense(),
+        mnist_augmentation_convolutional(),
+        cifar_augmentation(),
+    ]
+}
+
+/// A study of seconds that shows that everything works.
+pub fn short() -> Vec<Study> {
+    let small = |samples| Size {
+        recipe: recipe(0.03, 60),
+        ..size(samples, 0.03, 60, [2, 1])
+    };
+    let few = |study: Study| Study {
+        sizes: [30, 100, 300].map(small).into(),
+        seeds: 2,
+        tested: 1000,
+        title: format!("short form, too small to mean anything: {}", study.title),
+        methods: study
+            .methods
+            .into_iter()
+            .map(|method| Method {
+                candidates: method.candidates.into_iter().take(2).collect(),
+                ..method
+            })
+            .collect(),
+        ..study
+    };
+    vec![
+        Study {
+            name: "short-decay",
+            network: "dense 784-32-32-10",
+            ..few(mnist_decay_dense())
+        },
+        Study {
+            name: "short-augmentation",
+            network: "1x28x28 | conv 4@5/2 | relu | pool 2 | dense 10",
+            ..few(mnist_augmentation_convolutional())
+        },
+    ]
+}
+
+/// Momentum, cosine, batches of 32.
+fn recipe(learning_rate: f32, steps: u32) -> Recipe {
+    Recipe {
+        rule: Rule::Momentum,
+        learning_rate,
+        batch: 32,
+        steps,
+        course: Course::Cosine,
+    }
+}
+
+/// `validation` is the number of parts the samples are dealt into, and how many of them
+/// are held out in turn.
+fn size(samples: usize, learning_rate: f32, steps: u32, validation: [usize; 2]) -> Size {
+    let [parts, folds] = validation;
+    Size {
+        samples,
+        recipe: recipe(learning_rate, steps),
+        parts,
+        folds,
+        sweep: false,
+        plain_only: false,
+    }
+}
+
+/// Plain training with more samples: a point further out on its curve.
+fn further(samples: usize, learning_rate: f32, steps: u32) -> Size {
+    Size {
+        plain_only: true,
+        ..size(samples, learning_rate, steps, [1, 1])
+    }
+}
+
+fn plain() -> Method {
+    Method {
+        name: "plain",
+        candidates: vec![Variant::PLAIN],
+    }
+}
+
+fn mnist_decay_dense() -> Study {
+    Study {
+        name: "mnist-decay-dense",
+        title: "MNIST, deep dense network: decay".into(),
+        source: Source::Mnist,
+        network: DEEP,
+        sizes: decay_sizes(0.03, [400, 600, 1000, 1500, 2500, 3500]),
+        seeds: 5,
+        methods: decays(
+            &[0.0003, 0.001, 0.003, 0.01, 0.03, 0.1],
+            &[0.001, 0.003, 0.01, 0.03, 0.1, 0.3],
+        ),
+        baseline: 1,
+        tested: 10_000,
+    }
+}
+
+fn mnist_decay_convolutional() -> Study {
+    Study {
+        name: "mnist-decay-conv",
+        title: "MNIST, convolutional network: decay".into(),
+        source: Source::Mnist,
+        network: CONVOLUTIONAL,
+        sizes: decay_sizes(0.02, [300, 500, 700, 1000, 1800, 2500]),
+        seeds: 5,
+        methods: decays(
+            &[0.001, 0.003, 0.01, 0.03, 0.1],
+            &[0.003, 0.01, 0.03, 0.1, 0.3],
+        ),
+        baseline: 1,
+        tested: 10_000,
+    }
+}
+
+fn decay_sizes(rate: f32, steps: [u32; 6]) -> Vec<Size> {
+    let swept = |size| Size {
+        sweep: true,
+        ..size
+    };
+    vec![
+        size(100, rate, steps[0], [4, 3]),
+        swept(size(300, rate, steps[1], [4, 2])),
+        swept(size(1000, rate, steps[2], [4, 1])),
+        size(3000, rate, steps[3], [4, 1]),
+        size(10_000, rate, steps[4], [5, 1]),
+        further(30_000, rate, steps[5]),
+    ]
+}
+
+/// Plain, one-lambda and layer-wise decay. The grids reach from no effect to too much; the
+/// layer-wise ones stand higher where the last layer's coefficient is the largest.
+fn decays(one: &[f32], last: &[f32]) -> Vec<Method> {
+    let method = |name, decay, lambdas: &[f32]| {
+        let variant = |lambda: &f32| Variant {
+            decay,
+            lambda: *lambda,
+            ..Variant::PLAIN
+        };
+        Method {
+            name,
+            candidates: lambdas.iter().map(variant).collect(),
+        }
+    };
+    vec![
+        plain(),
+        method("one lambda", DecayMode::Uniform, one),
+        method("structural", DecayMode::Structural, last),
+        method("measured", DecayMode::Measured, last),
+        method("online", DecayMode::Online, last),
+    ]
+}
+
+fn mnist_augmentation_dense() -> Study {
+    Study {
+        name: "mnist-augmentation-dense",
+        title: "MNIST, dense network: augmentation and adversarial features".into(),
+        source: Source::Mnist,
+        network: DENSE,
+        sizes: augmentation_sizes(0.02, [600, 800, 1200, 1800, 2500, 3500]),
+        seeds: 5,
+        methods: augmentations([0.1, 0.2, 0.3]),
+        baseline: 2,
+        tested: 10_000,
+    }
+}
+
+fn mnist_augmentation_convolutional() -> Study {
+    Study {
+        name: "mnist-augmentation-conv",
+        title: "MNIST, convolutional network: augmentation and adversarial features".into(),
+        source: Source::Mnist,
+        network: CONVOLUTIONAL,
+        sizes: augmentation_sizes(0.02, [400, 600, 900, 1300, 2000, 2800]),
+        seeds: 5,
+        methods: augmentations([0.05, 0.1, 0.2]),
+        baseline: 2,
+        tested: 10_000,
+    }
+}
+
+fn cifar_augmentation() -> Study {
+    let rate = 0.02;
+    Study {
+        name: "cifar-augmentation",
+        title: "CIFAR-10, convolutional network: augmentation and adversarial features".into(),
+        source: Source::Cifar10,
+        network: PHOTOGRAPHS,
+        sizes: vec![
+            size(300, rate, 500, [4, 1]),
+            size(1000, rate, 900, [4, 1]),
+            size(3000, rate, 1600, [4, 1]),
+            size(10_000, rate, 2800, [5, 1]),
+            further(20_000, rate, 3800),
+        ],
+        seeds: 5,
+        methods: augmentations([0.05, 0.1, 0.2]),
+        baseline: 2,
+        tested: 10_000,
+    }
+}
+
+fn augmentation_sizes(rate: f32, steps: [u32; 6]) -> Vec<Size> {
+    vec![
+        size(100, rate, steps[0], [4, 3]),
+        size(300, rate, steps[1], [4, 1]),
+        size(1000, rate, steps[2], [4, 1]),
+        size(3000, rate, steps[3], [4, 1]),
+        size(10_000, rate, steps[4], [5, 1]),
+        further(30_000, rate, steps[5]),
+    ]
+}
+
+/// None; shifts (and mirror images) alone, as was usual when the papers appeared; shift,
+/// rotation and scale in a strength that is chosen; adversarial features with an epsilon
+/// that is chosen; and each augmentation together with them.
+fn augmentations(epsilons: [f32; 3]) -> Vec<Method> {
+    let augmented = |augmentation| Variant {
+        augmentation,
+        ..Variant::PLAIN
+    };
+    let adversarial = |augmentation: Augmentation| {
+        let perturbed = |epsilon| Variant {
+            adversary: Some(Perturbation {
+                epsilon,
+                power_steps: 1,
+            }),
+            ..augmented(augmentation)
+        };
+        epsilons.map(perturbed).into()
+    };
+    let strengths = [
+        Augmentation::Slight,
+        Augmentation::Mild,
+        Augmentation::Strong,
+    ];
+    vec![
+        plain(),
+        Method {
+            name: "shift",
+            candidates: vec![augmented(Augmentation::Shift)],
+        },
+        Method {
+            name: "augmentation",
+            candidates: strengths.map(augmented).into(),
+        },
+        Method {
+            name: "adversarial",
+            candidates: adversarial(Augmentation::None),
+        },
+        Method {
+            name: "shift, adversarial",
+            candidates: adversarial(Augmentation::Shift),
+        },
+        Method {
+            name: "augm., adversarial",
+            candidates: adversarial(Augmentation::Mild),
+        },
+    ]
+}
