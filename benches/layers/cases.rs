@@ -6,9 +6,12 @@ use fieldtune_core::random::Random;
 
 const CLASSES: u32 = 5;
 
+/// Draws the sizes of one network.
+type Build = fn(&mut Random) -> Vec<Layer>;
+
 /// `shapes` networks of each kind, with their names.
 pub fn all(shapes: u64) -> Result<Vec<(String, Vec<Layer>)>, Failure> {
-    let kinds: [(&str, fn(&mut Random) -> Vec<Layer>); 7] = [
+    let kinds: [(&str, Build); 7] = [
         ("dense", dense),
         ("convolution", convolution),
         ("pointwise", pointwise),
