@@ -43,7 +43,8 @@
 //! even part that is z^2 for small and `|z|/2` for large q: its power relative to `|z|/2` is
 //! `a = q / (4/3 + q)`, that of its slope `b = q / (1 + q)` (SiLU), or `q / sqrt(9 + q^2)`,
 //! `q / sqrt(81/16 + q^2)` (hard-swish), and its kernels are mixed from those of z^2 and
-//! `|z|` accordingly. ReLU6 counts as ReLU: with He's weights 6 is four deviations.
+//! `|z|`, the latter with the part a^2, for slopes b^3 (a and b to 0.15 for q up to 8).
+//! ReLU6 counts as ReLU: with He's weights 6 is four deviations.
 //!
 //! # The other layers
 //! Residual addition: powers add, in both directions. Global average pooling: means over
@@ -57,8 +58,8 @@
 //! # Where the gradients start
 //! The gradient by the logits is `p - y`. With normal logits of variance v and
 //! correlation r between samples, K classes and labels drawn independently,
-//! `K E[p p'] = 1 + (1 - 1/K) (e^(r w) - 1)` with `w = v / (1 + v / ln K)` (exact for small v,
-//! checked by sampling up to v = 8, K = 2 to 100), from which
+//! `K E[p p'] = 1 + (1 - 1/K) (e^(r w) - 1)` with `w = v / (1 + v / ln K)` (exact for small v;
+//! within 10 % of sampled values for K = 10, 35 % for 2 and 100, v up to 8), from which
 //! `d_2 / d_0 = (e^(r w) - 1) / (K + e^w - 1)`, `d_0 = (1 - 1/K) (K + e^w - 1) / K^2`.
 //!
 //! # Two corrections to independence
@@ -72,6 +73,15 @@
 //!   as it adds powers. Its square over `|w_l|^2` is added.
 //!
 //! # How far it holds
+//! 25 nets of 3 to 8 weighted layers, dense and convolutional (those of
+//! `tests/decay_modes.rs`), 12 draws of weights and data each, normal inputs and the
+//! positive parts of normal inputs: the largest over the smallest quotient of structural
+//! and true `|dw| / |w|` has a median of 1.5 and was above 3 in 6 of 600 draws, at most
+//! 3.5, given the inputs' statistics. With [`Inputs::USUAL`]: 1.6, 6 of 576, 3.2. One
+//! lambda for all layers: 13. Left out of the 576 is the inverted residual net with batch
+//! norms and an average on top, where it was 1.9 to 4.5: all that such a net leaves to its
+//! top layer is how much alike the positions of a sample are.
+//!
 //! Wide layers, weights unrelated to each other and to the data: the start of training
 //! from He's initialisation. The inputs matter; see [`Inputs`]. Not covered: what classes
 //! do to the correlations, batches with exactly as many samples of each class (their
@@ -123,7 +133,7 @@ impl Inputs {
     /// have 0.17, 0.40 and 0.15, centred ones 0.02, 0.29 and 0.
     pub const USUAL: Self = Self {
         mean_square: 1.0,
-        same_sample: 0.3,
+        same_sample: 0.28,
         same_position: 0.3,
         neither: 0.25,
         smoothness: 0.75,
@@ -414,5 +424,79 @@ impl Net<'_> {
             }),
             Layer::Input(_) | Layer::Add { .. } => above,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decay;
+    use crate::random::Random;
+
+    const WIDTHS: [usize; 5] = [40, 160, 80, 120, 10];
+    const ELEMENTS: usize = 40 * 160 + 160 + 160 * 80 + 80 + 80 * 120 + 120 + 120 * 10 + 10;
+
+    fn network() -> Network {
+        Network::mlp(WIDTHS[0], &WIDTHS[1..4], WIDTHS[4]).expect("sound")
+    }
+
+    fn he(network: &Network) -> [f32; ELEMENTS] {
+        let mut parameters = [0.0; ELEMENTS];
+        let mut random = Random::new(3);
+        for layer in network.weighted() {
+            let deviation = sqrt(2.0 / network.fan_in(layer) as f32);
+            for weight in &mut parameters[network.weights(layer)] {
+                *weight = deviation * random.normal();
+            }
+        }
+        parameters
+    }
+
+    #[test]
+    fn one_sample_gives_the_published_form() {
+        let network = network();
+        let [mut published, mut own] = [[0.0; 4]; 2];
+        decay::structural(&WIDTHS, 0.01, &mut published);
+        let inputs = Inputs::STANDARD_NORMAL;
+        coefficients(&network, &he(&network), 1, &inputs, 0.01, &mut own);
+        for (own, published) in own.iter().zip(published) {
+            assert!((own / published - 1.0).abs() < 0.1, "{own} {published}");
+        }
+    }
+
+    #[test]
+    fn likeness_counts_more_in_larger_batches() {
+        let network = network();
+        let parameters = he(&network);
+        let first = |batch| {
+            let mut lambdas = [0.0; 4];
+            let inputs = Inputs::STANDARD_NORMAL;
+            coefficients(&network, &parameters, batch, &inputs, 0.01, &mut lambdas);
+            lambdas[0]
+        };
+        assert!(first(256) < 0.7 * first(16) && first(16) < first(1));
+    }
+
+    #[test]
+    fn dead_layers_take_the_coefficient_above() {
+        let network = network();
+        let mut parameters = he(&network);
+        let second = network.weighted().nth(1).expect("four layers");
+        parameters[network.weights(second)].fill(0.0);
+        let mut lambdas = [0.0; 4];
+        coefficients(
+            &network,
+            &parameters,
+            32,
+            &Inputs::USUAL,
+            0.01,
+            &mut lambdas,
+        );
+        assert!(
+            lambdas
+                .iter()
+                .all(|lambda| lambda.is_finite() && *lambda > 0.0)
+        );
+        assert_eq!(lambdas[0], lambdas[1]);
     }
 }
