@@ -7,6 +7,9 @@
 //! `|lambda_l w_l| / |dw_l| = c` in every layer. Only the last layer's lambda is
 //! tuned, the others follow. Biases are not decayed.
 //!
+//! The trainer takes [`crate::structural`], which holds for all layers and for batches;
+//! here is the published form that it generalises.
+//!
 //! # The structural form, for dense layers with ReLU
 //! Widths `n_0 .. n_L`, weights of rms `s_l`, layer l maps `n_(l-1)` to `n_l`.
 //! Let `x_l` be the rms of layer l's input and `d_l` that of the gradient by its

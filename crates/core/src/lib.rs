@@ -39,6 +39,7 @@ pub mod plan;
 pub mod predict;
 pub mod prototype;
 pub mod random;
+pub mod structural;
 mod tensors;
 pub mod train;
 pub mod transform;

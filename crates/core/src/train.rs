@@ -10,6 +10,7 @@ use crate::optimizer::Optimizer;
 use crate::pass::{Pass, Rows, Want};
 use crate::plan::{Activations, Arena, Demand, Plan};
 use crate::random::Random;
+use crate::structural::{self, Inputs};
 use crate::{Error, Kernel};
 use fieldtune_kernels::sqrt;
 
@@ -392,25 +393,20 @@ impl<'a> Trainer<'a> {
     }
 
     /// Fills [`Self::lambdas`] by the mode that needs no data: none, uniform, and
-    /// structural, from the present weights. The other two start as structural.
+    /// [`structural`], from the present weights. The other two start as structural.
     pub fn prepare_decay(&mut self) {
         let Decay { mode, lambda } = self.options.decay;
         match mode {
             Mode::None => self.lambdas.fill(0.0),
             Mode::Uniform => self.lambdas.fill(lambda),
-            Mode::Structural | Mode::Measured | Mode::Online => {
-                let layers = self.network.weighted();
-                let rms: heapless::Vec<f32, MAX_LAYERS> = layers
-                    .map(|layer| {
-                        let weights = &self.parameters()[self.network.weights(layer)];
-                        norm(weights) / sqrt(weights.len() as f32)
-                    })
-                    .collect();
-                let mut widths = heapless::Vec::<usize, { MAX_LAYERS + 1 }>::new();
-                widths.extend(self.network.weighted().map(|l| self.network.width(l)));
-                widths.extend([self.network.classes()]);
-                decay::structural_from_weights(&widths, &rms, lambda, &mut self.lambdas);
-            }
+            Mode::Structural | Mode::Measured | Mode::Online => structural::coefficients(
+                self.network,
+                &self.arena.0[self.plan.parameters.range()],
+                self.options.batch,
+                &Inputs::USUAL,
+                lambda,
+                &mut self.lambdas,
+            ),
         }
     }
 

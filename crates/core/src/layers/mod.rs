@@ -11,6 +11,8 @@ mod norm;
 mod pool;
 mod window;
 
+pub(crate) use window::Axis;
+
 use crate::Kernel;
 use crate::network::{Layer, Network};
 use convolution::Convolution;
