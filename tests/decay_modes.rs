@@ -130,34 +130,68 @@ fn with(activation: &[Layer], layers: &[Layer]) -> Vec<Layer> {
 const POOL: Layer = Layer::MaxPool(Window::square(2, 2, 0));
 const NORM: Layer = Layer::BatchNorm { channels: 0 };
 
+/// The mean over all positions, then a dense layer.
+fn average(channels: u32) -> [Layer; 2] {
+    [Layer::GlobalAveragePool, dense(channels, CLASSES as u32)]
+}
+
+const RELU: [Layer; 1] = [Layer::Relu];
+
 fn convolutional_nets() -> Vec<Net> {
+    let mut nets = Vec::from(nets_with_pools());
+    nets.extend(nets_without_pools());
+    nets.extend(eight_layer_nets());
+    nets.extend(separable_nets());
+    nets.extend([
+        residual("residual", &[], Layer::Relu),
+        residual("residual, batch norm", &[NORM], Layer::Relu),
+        residual("residual, SiLU", &[], Layer::Silu),
+        inverted("inverted residual", &[]),
+        inverted("inverted residual, batch norm", &[NORM]),
+    ]);
+    nets
+}
+
+fn nets_with_pools() -> [Net; 3] {
     let valid = |inputs, outputs| {
         Layer::Convolution(Convolution::full(inputs, outputs, Window::square(5, 1, 0)))
     };
+    let lenet = [valid(1, 20), POOL, valid(20, 50), POOL];
+    let top = [dense(800, 500), Layer::Relu, dense(500, CLASSES as u32)];
+    let pools = [
+        full(1, 32, 3, 1),
+        full(32, 32, 3, 1),
+        POOL,
+        full(32, 64, 3, 1),
+        full(64, 64, 3, 1),
+        POOL,
+        full(64, 128, 3, 1),
+    ];
+    [
+        table("LeNet without ReLU below", true, &[&lenet, &top]),
+        table("LeNet", true, &[&with(&RELU, &lenet), &top]),
+        table(
+            "pools and average",
+            true,
+            &[&with(&RELU, &pools), &average(128)],
+        ),
+    ]
+}
+
+fn nets_without_pools() -> [Net; 3] {
     let grouped = |inputs, outputs, groups| {
         Layer::Convolution(Convolution {
             groups,
             ..Convolution::full(inputs, outputs, Window::square(3, 2, 1))
         })
     };
-    let average = |channels| [Layer::GlobalAveragePool, dense(channels, CLASSES as u32)];
-    let eight = [
-        full(1, 16, 3, 1),
-        full(16, 32, 3, 2),
-        full(32, 32, 3, 1),
-        full(32, 64, 3, 2),
-        full(64, 64, 3, 1),
-        full(64, 64, 3, 2),
-        full(64, 64, 3, 1),
+    let three = [full(1, 8, 5, 2), full(8, 64, 3, 2)];
+    let groups = [
+        full(1, 32, 3, 1),
+        grouped(32, 64, 4),
+        grouped(64, 64, 8),
+        full(64, 64, 1, 1),
     ];
-    let separable = [
-        full(1, 64, 3, 2),
-        depthwise(64, 1),
-        full(64, 128, 1, 1),
-        depthwise(128, 2),
-        full(128, 256, 1, 1),
-    ];
-    let lenet_top = [dense(800, 500), Layer::Relu, dense(500, CLASSES as u32)];
     let all_convolutional = [
         full(1, 32, 3, 1),
         full(32, 32, 3, 2),
@@ -167,112 +201,55 @@ fn convolutional_nets() -> Vec<Net> {
         full(64, 64, 1, 1),
         full(64, CLASSES as u32, 1, 1),
     ];
-    let flat_top = [Layer::Flatten, dense(1024, CLASSES as u32)];
-    vec![
-        table(
-            "LeNet without ReLU below",
-            true,
-            &[&[valid(1, 20), POOL, valid(20, 50), POOL], &lenet_top],
-        ),
-        table(
-            "LeNet",
-            true,
-            &[
-                &with(&[Layer::Relu], &[valid(1, 20), POOL, valid(20, 50), POOL]),
-                &lenet_top,
-            ],
-        ),
-        table(
-            "3 layers",
-            false,
-            &[
-                &with(&[Layer::Relu], &[full(1, 8, 5, 2), full(8, 64, 3, 2)]),
-                &average(64),
-            ],
-        ),
+    let mean = [Layer::GlobalAveragePool];
+    [
+        table("3 layers", false, &[&with(&RELU, &three), &average(64)]),
+        table("groups", true, &[&with(&RELU, &groups), &average(64)]),
         table(
             "all convolutional",
             true,
-            &[
-                &with(&[Layer::Relu], &all_convolutional),
-                &[Layer::GlobalAveragePool],
-            ],
+            &[&with(&RELU, &all_convolutional), &mean],
         ),
-        table(
-            "8 layers, average",
-            false,
-            &[&with(&[Layer::Relu], &eight), &average(64)],
-        ),
-        table(
-            "8 layers, flattened",
-            false,
-            &[&with(&[Layer::Relu], &eight), &flat_top],
-        ),
-        table(
-            "8 layers, SiLU",
-            false,
-            &[&with(&[Layer::Silu], &eight), &average(64)],
-        ),
-        table(
-            "8 layers, batch norm",
-            false,
-            &[&with(&[NORM, Layer::Relu], &eight), &average(64)],
-        ),
-        table(
-            "groups",
-            true,
-            &[
-                &with(
-                    &[Layer::Relu],
-                    &[
-                        full(1, 32, 3, 1),
-                        grouped(32, 64, 4),
-                        grouped(64, 64, 8),
-                        full(64, 64, 1, 1),
-                    ],
-                ),
-                &average(64),
-            ],
-        ),
-        table(
-            "separable, ReLU6",
-            true,
-            &[&with(&[Layer::Relu6], &separable), &average(256)],
-        ),
-        table(
-            "separable, hard-swish",
-            true,
-            &[&with(&[Layer::HardSwish], &separable), &average(256)],
-        ),
-        table(
-            "separable, batch norm",
-            true,
-            &[&with(&[NORM, Layer::Relu6], &separable), &average(256)],
-        ),
-        table(
-            "pools and average",
-            true,
-            &[
-                &with(
-                    &[Layer::Relu],
-                    &[
-                        full(1, 32, 3, 1),
-                        full(32, 32, 3, 1),
-                        POOL,
-                        full(32, 64, 3, 1),
-                        full(64, 64, 3, 1),
-                        POOL,
-                        full(64, 128, 3, 1),
-                    ],
-                ),
-                &average(128),
-            ],
-        ),
-        residual("residual", &[], Layer::Relu),
-        residual("residual, batch norm", &[NORM], Layer::Relu),
-        residual("residual, SiLU", &[], Layer::Silu),
-        inverted("inverted residual", &[]),
-        inverted("inverted residual, batch norm", &[NORM]),
+    ]
+}
+
+fn eight_layer_nets() -> [Net; 4] {
+    let eight = [
+        full(1, 16, 3, 1),
+        full(16, 32, 3, 2),
+        full(32, 32, 3, 1),
+        full(32, 64, 3, 2),
+        full(64, 64, 3, 1),
+        full(64, 64, 3, 2),
+        full(64, 64, 3, 1),
+    ];
+    let flat = [Layer::Flatten, dense(1024, CLASSES as u32)];
+    let net = |name, activation: &[Layer], top: &[Layer]| {
+        table(name, false, &[&with(activation, &eight), top])
+    };
+    [
+        net("8 layers, average", &RELU, &average(64)),
+        net("8 layers, flattened", &RELU, &flat),
+        net("8 layers, SiLU", &[Layer::Silu], &average(64)),
+        net("8 layers, batch norm", &[NORM, Layer::Relu], &average(64)),
+    ]
+}
+
+fn separable_nets() -> [Net; 3] {
+    let separable = [
+        full(1, 64, 3, 2),
+        depthwise(64, 1),
+        full(64, 128, 1, 1),
+        depthwise(128, 2),
+        full(128, 256, 1, 1),
+    ];
+    let net = |name, activation: &[Layer]| {
+        table(name, true, &[&with(activation, &separable), &average(256)])
+    };
+    [
+        net("separable, ReLU6", &[Layer::Relu6]),
+        net("separable, hard-swish", &[Layer::HardSwish]),
+        net("separable, batch norm", &[NORM, Layer::Relu6]),
     ]
 }
 
