@@ -9,7 +9,7 @@ use fieldtune_core::random::Random;
 use flate2::read::GzDecoder;
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
+use fieldtune_benches::Failure;
 
 /// Classes of either data set.
 pub const CLASSES: usize = 10;

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
 use crate::setting::Setting;
 use crate::training::Outcome;
+use fieldtune_benches::Failure;
 
 /// All finished runs.
 pub struct Journal {

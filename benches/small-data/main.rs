@@ -22,17 +22,14 @@ mod study;
 mod training;
 mod work;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
 use data::{DataSet, Source};
-use fieldtune_benches::results;
+use fieldtune_benches::{Failure, results, work_folder};
 use journal::Journal;
 use report::Report;
 use study::Study;
-
-/// What can go wrong outside: files, flags.
-pub type Failure = Box<dyn std::error::Error>;
 
 /// Error against the number of training samples, from raw pixels.
 #[derive(Parser)]
@@ -59,7 +56,7 @@ struct Arguments {
 
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/small-data");
+    let folder = work_folder("small-data");
     std::fs::create_dir_all(&folder)?;
     let kept = arguments.journal.unwrap_or(folder.join("runs.jsonl"));
     let mut journal = Journal::open((!arguments.short).then_some(kept.as_path()))?;

@@ -16,7 +16,7 @@
 
 use fieldtune_core::network::{Convolution, Layer, Network, Shape, Window};
 
-use crate::Failure;
+use fieldtune_benches::Failure;
 
 /// The network that a line of text describes.
 ///

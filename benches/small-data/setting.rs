@@ -77,6 +77,8 @@ pub enum Rule {
     Plain,
     /// Momentum 0.9.
     Momentum,
+    /// Nesterov momentum 0.9.
+    Nesterov,
     /// AdamW.
     Adamw,
 }
@@ -85,8 +87,9 @@ impl Rule {
     /// The engine's optimiser.
     pub fn optimizer(self) -> Optimizer {
         match self {
-            Self::Plain => Optimizer::Sgd { momentum: 0.0 },
+            Self::Plain => Optimizer::PLAIN_SGD,
             Self::Momentum => Optimizer::SGD,
+            Self::Nesterov => Optimizer::NESTEROV,
             Self::Adamw => Optimizer::ADAMW,
         }
     }
@@ -98,6 +101,8 @@ impl Rule {
 pub enum Course {
     /// A tenth of the steps as warm-up, then half a cosine to zero.
     Cosine,
+    /// Half a cosine to zero from the first step on.
+    Cold,
     /// The same all the time.
     Constant,
     /// Caffe's policy for LeNet, `(1 + 0.0001 step)^-0.75`.
@@ -115,6 +120,54 @@ pub struct Variant {
     pub augmentation: Augmentation,
     /// Adversarial features.
     pub adversary: Option<Perturbation>,
+    /// What is not as in the study's recipe.
+    #[serde(default, skip_serializing_if = "Changes::is_empty")]
+    pub changes: Changes,
+}
+
+/// Changes to a recipe; `None` leaves it as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Changes {
+    /// The update rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
+    /// The highest learning rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f32>,
+    /// The learning rate's course.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub course: Option<Course>,
+    /// The part of each label that is spread over all classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_smoothing: Option<f32>,
+    /// Longest gradient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f32>,
+    /// Memory of the running average of the weights that training ends with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average: Option<f32>,
+    /// Stops after so many epochs without a smaller loss on a fifth of the training
+    /// samples, which is not trained on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u32>,
+}
+
+impl Changes {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The recipe with its changes.
+    pub fn apply(&self, recipe: &Recipe) -> Recipe {
+        Recipe {
+            rule: self.rule.unwrap_or(recipe.rule),
+            learning_rate: self.learning_rate.unwrap_or(recipe.learning_rate),
+            course: self.course.unwrap_or(recipe.course),
+            ..*recipe
+        }
+    }
 }
 
 impl Variant {
@@ -124,6 +177,15 @@ impl Variant {
         lambda: 0.0,
         augmentation: Augmentation::None,
         adversary: None,
+        changes: Changes {
+            rule: None,
+            learning_rate: None,
+            course: None,
+            label_smoothing: None,
+            clip_norm: None,
+            average: None,
+            patience: None,
+        },
     };
 
     /// The engine's decay.
@@ -141,9 +203,10 @@ impl Variant {
         }
     }
 
-    /// What its method's candidates differ in: lambda or epsilon.
+    /// What its method's candidates differ in: lambda, epsilon or the learning rate.
     pub fn strength(&self) -> f32 {
-        self.adversary.map_or(self.lambda, |a| a.epsilon)
+        let lambda = self.changes.learning_rate.unwrap_or(self.lambda);
+        self.adversary.map_or(lambda, |a| a.epsilon)
     }
 
     /// What differs from plain training, in words.
@@ -158,6 +221,9 @@ impl Variant {
         if let Some(adversary) = &self.adversary {
             parts.push(format!("epsilon {}", adversary.epsilon));
         }
+        if let Some(rate) = self.changes.learning_rate {
+            parts.push(format!("rate {rate}"));
+        }
         match parts.as_slice() {
             [] => "nothing".into(),
             parts => parts.join(" "),
@@ -168,6 +234,9 @@ impl Variant {
     pub fn adversary(&self) -> Option<Adversary> {
         self.adversary.map(|p| Adversary {
             steps: p.power_steps,
+            per_sample: p.per_sample,
+            ramp: p.ramp,
+            weight: p.weight.unwrap_or(1.0),
             ..Adversary::new(p.epsilon)
         })
     }
@@ -196,4 +265,30 @@ pub struct Perturbation {
     pub epsilon: f32,
     /// Steps of power iteration.
     pub power_steps: u32,
+    /// Whether every sample draws its own layer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_sample: bool,
+    /// The share of training over which epsilon rises.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ramp: f32,
+    /// Weight of the adversarial loss, where it is not 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f32>,
+}
+
+impl Perturbation {
+    /// As published: one step, one layer a batch.
+    pub const fn new(epsilon: f32) -> Self {
+        Self {
+            epsilon,
+            power_steps: 1,
+            per_sample: false,
+            ramp: 0.0,
+            weight: None,
+        }
+    }
+}
+
+fn is_zero(value: &f32) -> bool {
+    *value == 0.0
 }

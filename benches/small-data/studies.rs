@@ -2,7 +2,7 @@
 
 use crate::augment::Augmentation;
 use crate::data::Source;
-use crate::setting::{Course, DecayMode, Perturbation, Recipe, Rule, Variant};
+use crate::setting::{Changes, Course, DecayMode, Perturbation, Recipe, Rule, Variant};
 use crate::study::{Method, Size, Study};
 
 /// Deep for its size: the form of network in which one lambda suits its layers least.
@@ -24,6 +24,7 @@ pub fn all() -> Vec<Study> {
         mnist_augmentation_dense(),
         mnist_augmentation_convolutional(),
         cifar_augmentation(),
+        ablation(),
     ]
 }
 
@@ -58,6 +59,11 @@ pub fn short() -> Vec<Study> {
             name: "short-augmentation",
             network: "1x28x28 | conv 4@5/2 | relu | pool 2 | dense 10",
             ..few(mnist_augmentation_convolutional())
+        },
+        Study {
+            name: "short-ablation",
+            network: "dense 784-32-10",
+            ..few(ablation())
         },
     ]
 }
@@ -244,10 +250,7 @@ fn augmentations(epsilons: [f32; 3]) -> Vec<Method> {
     };
     let adversarial = |augmentation: Augmentation| {
         let perturbed = |epsilon| Variant {
-            adversary: Some(Perturbation {
-                epsilon,
-                power_steps: 1,
-            }),
+            adversary: Some(Perturbation::new(epsilon)),
             ..augmented(augmentation)
         };
         epsilons.map(perturbed).into()
@@ -280,4 +283,153 @@ fn augmentations(epsilons: [f32; 3]) -> Vec<Method> {
             candidates: adversarial(Augmentation::Mild),
         },
     ]
+}
+
+/// Every option of a recipe alone, against momentum with cosine and warm-up. Each chooses
+/// its learning rate from three.
+fn ablation() -> Study {
+    let rate = 0.03;
+    Study {
+        name: "ablation",
+        title: "MNIST, convolutional network: one option of the recipe at a time".into(),
+        source: Source::Mnist,
+        network: CONVOLUTIONAL,
+        sizes: vec![size(100, rate, 400, [4, 3]), size(1000, rate, 900, [4, 1])],
+        seeds: 5,
+        methods: options(),
+        baseline: 0,
+        tested: 10_000,
+    }
+}
+
+fn options() -> Vec<Method> {
+    let momentum = [0.01, 0.03, 0.1];
+    let adam = [0.0003, 0.001, 0.003];
+    let method = |name, rates: [f32; 3], variant: Variant| Method {
+        name,
+        candidates: rates
+            .map(|rate| Variant {
+                changes: Changes {
+                    learning_rate: Some(rate),
+                    ..variant.changes
+                },
+                ..variant
+            })
+            .into(),
+    };
+    let changed = |changes| Variant {
+        changes,
+        ..Variant::PLAIN
+    };
+    let rule = |rule| {
+        changed(Changes {
+            rule: Some(rule),
+            ..Changes::default()
+        })
+    };
+    let course = |course| {
+        changed(Changes {
+            course: Some(course),
+            ..Changes::default()
+        })
+    };
+    let structural = |lambda, variant| Variant {
+        decay: DecayMode::Structural,
+        lambda,
+        ..variant
+    };
+    let none = Changes::default();
+    let mut methods = vec![
+        method("momentum, cosine", momentum, Variant::PLAIN),
+        method("no momentum", [0.1, 0.3, 1.0], rule(Rule::Plain)),
+        method("Nesterov", momentum, rule(Rule::Nesterov)),
+        method("AdamW", adam, rule(Rule::Adamw)),
+        method(
+            "AdamW, structural decay 0.1",
+            adam,
+            structural(0.1, rule(Rule::Adamw)),
+        ),
+        method(
+            "structural decay 0.03",
+            momentum,
+            structural(0.03, Variant::PLAIN),
+        ),
+        method("no warm-up", momentum, course(Course::Cold)),
+        method("constant rate", momentum, course(Course::Constant)),
+    ];
+    for (name, changes) in [
+        (
+            "gradients up to 1",
+            Changes {
+                clip_norm: Some(1.0),
+                ..none
+            },
+        ),
+        (
+            "averaged weights 0.99",
+            Changes {
+                average: Some(0.99),
+                ..none
+            },
+        ),
+        (
+            "label smoothing 0.1",
+            Changes {
+                label_smoothing: Some(0.1),
+                ..none
+            },
+        ),
+        (
+            "early stopping",
+            Changes {
+                patience: Some(10),
+                ..none
+            },
+        ),
+    ] {
+        methods.push(method(name, momentum, changed(changes)));
+    }
+    let published = Perturbation::new(0.1);
+    for (name, adversary) in [
+        ("adversarial 0.1", published),
+        (
+            "... layers by sample",
+            Perturbation {
+                per_sample: true,
+                ..published
+            },
+        ),
+        (
+            "... two power steps",
+            Perturbation {
+                power_steps: 2,
+                ..published
+            },
+        ),
+        (
+            "... rising epsilon",
+            Perturbation {
+                ramp: 0.5,
+                ..published
+            },
+        ),
+        (
+            "... half weight",
+            Perturbation {
+                weight: Some(0.5),
+                ..published
+            },
+        ),
+    ] {
+        let adversary = Some(adversary);
+        methods.push(method(
+            name,
+            momentum,
+            Variant {
+                adversary,
+                ..Variant::PLAIN
+            },
+        ));
+    }
+    methods
 }

@@ -3,20 +3,19 @@
 
 use std::time::Instant;
 
-use fieldtune_core::decay::Mode;
 use fieldtune_core::network::Network;
 use fieldtune_core::optimizer::Schedule;
 use fieldtune_core::predict;
 use fieldtune_core::random::Random;
-use fieldtune_core::train::{Options, Trainer};
+use fieldtune_core::train::{Options, Samples, Trainer, fit_stopping_early};
 use fieldtune_core::{Error, Kernel};
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
 use crate::augment::Augmentation;
-use crate::data::{DataSet, Images, Source};
+use crate::data::{CLASSES, DataSet, Images, Source};
 use crate::nets;
-use crate::setting::{Course, Setting};
+use crate::setting::{Course, DecayMode, Recipe, Setting};
+use fieldtune_benches::Failure;
 
 /// Batches that the measured decay looks at, as in the engine's own loop.
 const MEASURED_BATCHES: usize = 8;
@@ -30,7 +29,8 @@ pub struct Outcome {
     pub error: f64,
     /// Mean cross-entropy of the measured images, in nats.
     pub loss: f64,
-    /// Mean clean loss of the last tenth of the steps.
+    /// Mean clean loss of the last tenth of the steps; with early stopping the smallest
+    /// held-out loss.
     pub training_loss: f64,
     /// Whether training ended in numbers that are not finite; `error` is then chance.
     pub diverged: bool,
@@ -180,13 +180,7 @@ fn train(
     rows: &[usize],
     scale: &Scale,
 ) -> Result<(Vec<f32>, f64), Error> {
-    let recipe = &setting.recipe;
-    let options = Options {
-        optimizer: recipe.rule.optimizer(),
-        decay: setting.variant.decay(),
-        adversary: setting.variant.adversary(),
-        ..Options::new(recipe.batch.min(rows.len()), Kernel::best())
-    };
+    let options = options(setting, rows.len());
     let mut arena = vec![0.0; options.plan(network)?.elements()];
     let mut trainer = Trainer::new(network, options, &mut arena, 0x1417 + setting.seed)?;
     let mut batches = Batches {
@@ -198,11 +192,44 @@ fn train(
         random: Random::new(0xba7c4 + setting.seed),
         changes: Random::new(0xc4a26e + setting.seed),
     };
+    let loss = match setting.variant.changes.patience {
+        // Fewer samples have nothing to spare.
+        Some(patience) if rows.len() >= 2 * CLASSES => {
+            stop_early(&mut trainer, setting, &batches, patience)?
+        }
+        _ => all_steps(&mut trainer, setting, &mut batches)?,
+    };
+    Ok((trainer.parameters().to_vec(), loss))
+}
+
+fn options(setting: &Setting, rows: usize) -> Options {
+    let changes = &setting.variant.changes;
+    let recipe = changes.apply(&setting.recipe);
+    Options {
+        optimizer: recipe.rule.optimizer(),
+        decay: setting.variant.decay(),
+        adversary: setting.variant.adversary(),
+        label_smoothing: changes.label_smoothing.unwrap_or(0.0),
+        clip_norm: changes.clip_norm,
+        average: changes.average,
+        keep_best: changes.patience.is_some(),
+        ..Options::new(recipe.batch.min(rows), Kernel::best())
+    }
+}
+
+/// The engine's own loop reads samples that are never changed; this one augments.
+fn all_steps(
+    trainer: &mut Trainer<'_>,
+    setting: &Setting,
+    batches: &mut Batches<'_>,
+) -> Result<f64, Error> {
+    let recipe = setting.variant.changes.apply(&setting.recipe);
+    trainer.start_here()?;
     trainer.prepare_decay();
-    if options.decay.mode == Mode::Measured {
+    if setting.variant.decay == DecayMode::Measured {
         trainer.clear_gradients()?;
         for _ in 0..MEASURED_BATCHES {
-            let labels = batches.load(&mut trainer, Augmentation::None);
+            let labels = batches.load(trainer, Augmentation::None);
             trainer.clean_gradients(&labels)?;
         }
         trainer.measure_decay();
@@ -210,29 +237,89 @@ fn train(
     let last = recipe.steps - recipe.steps.div_ceil(10);
     let mut sum = 0.0;
     for step in 0..recipe.steps {
-        let labels = batches.load(&mut trainer, setting.variant.augmentation);
-        let found = trainer.step(&labels, learning_rate(setting, step))?;
+        let labels = batches.load(trainer, setting.variant.augmentation);
+        trainer.set_progress(step as f32 / recipe.steps as f32);
+        let found = trainer.step(&labels, learning_rate(&recipe, step))?;
         if step >= last {
             sum += f64::from(found.loss);
         }
     }
-    let mean = sum / f64::from((recipe.steps - last).max(1));
-    Ok((trainer.parameters().to_vec(), mean))
+    trainer.take_average()?;
+    Ok(sum / f64::from((recipe.steps - last).max(1)))
 }
 
-fn learning_rate(setting: &Setting, step: u32) -> f32 {
-    let recipe = &setting.recipe;
+fn learning_rate(recipe: &Recipe, step: u32) -> f32 {
+    let cosine = |warm_up_steps| {
+        let schedule = Schedule {
+            learning_rate: recipe.learning_rate,
+            warm_up_steps,
+            steps: recipe.steps,
+        };
+        schedule.at(step)
+    };
     match recipe.course {
-        Course::Cosine => {
-            let schedule = Schedule {
-                learning_rate: recipe.learning_rate,
-                warm_up_steps: recipe.steps / 10,
-                steps: recipe.steps,
-            };
-            schedule.at(step)
-        }
+        Course::Cosine => cosine(recipe.steps / 10),
+        Course::Cold => cosine(0),
         Course::Constant => recipe.learning_rate,
         Course::Inverse => recipe.learning_rate * (1.0 + 1e-4 * step as f32).powf(-0.75),
+    }
+}
+
+/// The engine's early stopping: a fifth of the samples says when.
+fn stop_early(
+    trainer: &mut Trainer<'_>,
+    setting: &Setting,
+    batches: &Batches<'_>,
+    patience: u32,
+) -> Result<f64, Error> {
+    let part = |held_out: bool| {
+        let rows = batches.order.iter().enumerate();
+        let rows = rows.filter(|(position, _)| (position / CLASSES).is_multiple_of(5) == held_out);
+        Rows {
+            rows: rows.map(|(_, row)| *row).collect(),
+            images: batches.images,
+            scale: batches.scale,
+        }
+    };
+    let (train, held_out) = (part(false), part(true));
+    let recipe = setting.variant.changes.apply(&setting.recipe);
+    let batch = recipe.batch.min(batches.order.len());
+    let epochs = recipe.steps.div_ceil(train.len().div_ceil(batch) as u32);
+    let mut order = vec![0; train.len()];
+    let mut labels = vec![0; batch];
+    let rate = recipe.learning_rate;
+    let loss = fit_stopping_early(
+        trainer,
+        &train,
+        &held_out,
+        patience,
+        epochs,
+        rate,
+        &mut order,
+        &mut labels,
+    )?;
+    Ok(f64::from(loss))
+}
+
+/// Images as the engine's loop reads them.
+struct Rows<'a> {
+    rows: Vec<usize>,
+    images: &'a Images,
+    scale: &'a Scale,
+}
+
+impl Samples for Rows<'_> {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn read(&self, index: usize, features: &mut [f32]) -> u16 {
+        let row = self.rows[index];
+        for (value, pixel) in features.iter_mut().zip(self.images.image(row)) {
+            *value = f32::from(*pixel);
+        }
+        self.scale.apply(features);
+        self.images.labels[row]
     }
 }
 
@@ -251,11 +338,13 @@ fn measure(
     let (mut wrong, mut loss) = (0usize, 0.0);
     for rows in rows.chunks(PREDICTED_ROWS) {
         let inputs = &mut inputs[..rows.len() * elements];
-        for (row, input) in rows.iter().zip(inputs.chunks_exact_mut(elements)) {
-            for (value, pixel) in input.iter_mut().zip(images.image(*row)) {
-                *value = f32::from(*pixel);
-            }
-            scale.apply(input);
+        let read = Rows {
+            rows: rows.to_vec(),
+            images,
+            scale,
+        };
+        for (index, input) in inputs.chunks_exact_mut(elements).enumerate() {
+            read.read(index, input);
         }
         let logits = &mut logits[..rows.len() * classes];
         predict::logits(network, parameters, kernel, inputs, &mut workspace, logits)?;

@@ -5,13 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::Failure;
 use crate::data::DataSet;
 use crate::journal::Journal;
 use crate::nets;
 use crate::setting::Setting;
 use crate::study::Study;
 use crate::training;
+use fieldtune_benches::Failure;
 
 /// Multiply-adds a second that are assumed before any run has been timed.
 const ASSUMED_RATE: f64 = 1e10;
