@@ -303,33 +303,10 @@ fn ablation() -> Study {
 }
 
 fn options() -> Vec<Method> {
-    let momentum = [0.01, 0.03, 0.1];
-    let adam = [0.0003, 0.001, 0.003];
-    let method = |name, rates: [f32; 3], variant: Variant| Method {
-        name,
-        candidates: rates
-            .map(|rate| Variant {
-                changes: Changes {
-                    learning_rate: Some(rate),
-                    ..variant.changes
-                },
-                ..variant
-            })
-            .into(),
-    };
-    let changed = |changes| Variant {
-        changes,
-        ..Variant::PLAIN
-    };
+    let rates = [0.01, 0.03, 0.1];
     let rule = |rule| {
         changed(Changes {
             rule: Some(rule),
-            ..Changes::default()
-        })
-    };
-    let course = |course| {
-        changed(Changes {
-            course: Some(course),
             ..Changes::default()
         })
     };
@@ -338,26 +315,36 @@ fn options() -> Vec<Method> {
         lambda,
         ..variant
     };
-    let none = Changes::default();
+    let adam = [0.0003, 0.001, 0.003];
+    let decayed = structural(0.1, rule(Rule::Adamw));
     let mut methods = vec![
-        method("momentum, cosine", momentum, Variant::PLAIN),
-        method("no momentum", [0.1, 0.3, 1.0], rule(Rule::Plain)),
-        method("Nesterov", momentum, rule(Rule::Nesterov)),
-        method("AdamW", adam, rule(Rule::Adamw)),
-        method(
-            "AdamW, structural decay 0.1",
-            adam,
-            structural(0.1, rule(Rule::Adamw)),
-        ),
-        method(
+        rated("momentum, cosine", rates, Variant::PLAIN),
+        rated("no momentum", [0.1, 0.3, 1.0], rule(Rule::Plain)),
+        rated("Nesterov", rates, rule(Rule::Nesterov)),
+        rated("AdamW", adam, rule(Rule::Adamw)),
+        rated("AdamW, structural decay 0.1", adam, decayed),
+        rated(
             "structural decay 0.03",
-            momentum,
+            rates,
             structural(0.03, Variant::PLAIN),
         ),
-        method("no warm-up", momentum, course(Course::Cold)),
-        method("constant rate", momentum, course(Course::Constant)),
     ];
+    let none = Changes::default();
     for (name, changes) in [
+        (
+            "no warm-up",
+            Changes {
+                course: Some(Course::Cold),
+                ..none
+            },
+        ),
+        (
+            "constant rate",
+            Changes {
+                course: Some(Course::Constant),
+                ..none
+            },
+        ),
         (
             "gradients up to 1",
             Changes {
@@ -387,10 +374,22 @@ fn options() -> Vec<Method> {
             },
         ),
     ] {
-        methods.push(method(name, momentum, changed(changes)));
+        methods.push(rated(name, rates, changed(changes)));
     }
+    for (name, adversary) in perturbations() {
+        let variant = Variant {
+            adversary: Some(adversary),
+            ..Variant::PLAIN
+        };
+        methods.push(rated(name, rates, variant));
+    }
+    methods
+}
+
+/// Adversarial features as published, and each change to them.
+fn perturbations() -> [(&'static str, Perturbation); 5] {
     let published = Perturbation::new(0.1);
-    for (name, adversary) in [
+    [
         ("adversarial 0.1", published),
         (
             "... layers by sample",
@@ -420,16 +419,27 @@ fn options() -> Vec<Method> {
                 ..published
             },
         ),
-    ] {
-        let adversary = Some(adversary);
-        methods.push(method(
-            name,
-            momentum,
-            Variant {
-                adversary,
-                ..Variant::PLAIN
-            },
-        ));
+    ]
+}
+
+fn changed(changes: Changes) -> Variant {
+    Variant {
+        changes,
+        ..Variant::PLAIN
     }
-    methods
+}
+
+/// A method that chooses its learning rate.
+fn rated(name: &'static str, rates: [f32; 3], variant: Variant) -> Method {
+    let at = |rate| Variant {
+        changes: Changes {
+            learning_rate: Some(rate),
+            ..variant.changes
+        },
+        ..variant
+    };
+    Method {
+        name,
+        candidates: rates.map(at).into(),
+    }
 }
