@@ -85,14 +85,17 @@ pub fn divergence(probabilities: &[f32], change: &mut [f32]) -> f32 {
     let mean = dot(probabilities, change);
     let mut sum = 0.0;
     for (p, value) in probabilities.iter().zip(change.iter_mut()) {
-        *value -= mean;
-        sum += p * expm1f(*value);
+        // A larger change means the same and would overflow.
+        *value = expm1f((*value - mean).min(80.0));
+        sum += p * *value;
     }
-    let normaliser = log1pf(sum);
+    // expm1(c - a) with exp(a) = 1 + sum; the sum is of second order in a small change,
+    // so nothing cancels.
+    let normaliser = 1.0 / (1.0 + sum);
     for (p, value) in probabilities.iter().zip(change.iter_mut()) {
-        *value = p * expm1f(*value - normaliser);
+        *value = p * ((*value - sum) * normaliser);
     }
-    normaliser
+    log1pf(sum)
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {

@@ -41,26 +41,42 @@ impl<'a> Trainer<'a> {
         self.restore_clean(layer, rows)?;
         let width = self.network.width(layer);
         let h = self.tensor(Pass::Clean, layer, rows);
+        let norms = self.plan.norms.part(rows.clone());
         let probe = self.start(layer, rows);
         let mut found = self.delta(0, rows.len() * width);
         match (self.arena.of(found)?, direction) {
             (r, Some(given)) if given.len() == r.len() => r.copy_from_slice(given),
             (_, Some(_)) => return Err(Error::Batch),
-            (r, None) => adversary::draw(&mut self.random, r),
+            (r, None) => adversary::draw(&mut self.random, r, width),
         }
+        let [values, lengths] = self.arena.split([h, norms])?;
+        adversary::lengths(values, lengths, width);
+        self.clean_probabilities(rows)?;
         for _ in 0..adversary.steps.max(1) {
-            let [h, r, probe] = self.arena.split([h, found, probe])?;
-            adversary::scale(r, h, width, adversary.xi);
-            adversary::perturb(h, r, probe);
+            let [h, r, norms, probe] = self.arena.split([h, found, norms, probe])?;
+            adversary::perturb(h, norms, adversary.xi, r, probe, width);
             self.begin(layer, rows)?;
             self.forward(Pass::Perturbed, layer, rows)?;
             self.divergence_gradient(rows)?;
             found = self.backward(Pass::Perturbed, layer, rows, Want::Input)?;
         }
-        let [h, r, out] = self.arena.split([h, found, probe])?;
-        adversary::scale(r, h, width, adversary.epsilon);
-        adversary::perturb(h, r, out);
+        let [h, r, norms, out] = self.arena.split([h, found, norms, probe])?;
+        adversary::perturb(h, norms, adversary.epsilon, r, out, width);
         self.begin(layer, rows)
+    }
+
+    /// Softmax of the clean logits.
+    fn clean_probabilities(&mut self, rows: &Rows) -> Result<(), Error> {
+        let (last, classes) = (self.network.layers().len(), self.network.classes());
+        let [clean, p] = self.arena.split([
+            self.tensor(Pass::Clean, last, rows),
+            self.plan.probabilities.part(0..rows.len() * classes),
+        ])?;
+        p.copy_from_slice(clean);
+        for p in p.chunks_exact_mut(classes) {
+            loss::softmax(p);
+        }
+        Ok(())
     }
 
     /// Leaves the gradient of KL(clean || perturbed) by the perturbed logits in the
@@ -74,15 +90,10 @@ impl<'a> Trainer<'a> {
             self.plan.probabilities.part(0..elements),
             self.delta(0, elements),
         ])?;
-        p.copy_from_slice(clean);
         for ((delta, clean), perturbed) in delta.iter_mut().zip(clean).zip(perturbed) {
             *delta = *perturbed - *clean;
         }
-        for (p, change) in p
-            .chunks_exact_mut(classes)
-            .zip(delta.chunks_exact_mut(classes))
-        {
-            loss::softmax(p);
+        for (p, change) in p.chunks_exact(classes).zip(delta.chunks_exact_mut(classes)) {
             loss::divergence(p, change);
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The memory plan: which tensor stands where in the arena, known before any
 //! training. The arena needs exactly [`Plan::elements`], and not one more.
 
+use crate::adversary::Middle;
 use crate::layers::{Job, Manner};
 use crate::network::Network;
 use crate::tensors::{PerTensor, Residual, Residuals, kept, residuals, roots, slot_widths};
@@ -48,6 +49,8 @@ pub struct Plan {
     pub(crate) clean: Activations,
     /// Activations above a perturbed layer; empty without an adversary.
     pub(crate) perturbed: Activations,
+    /// Norms of the rows that are perturbed, `[B]`; empty without an adversary.
+    pub(crate) norms: Span,
     /// Softmax of the clean logits, `[B, K]`; empty without an adversary.
     pub(crate) probabilities: Span,
     /// Where a perturbed pass starts, when its tensors are not all kept; else empty.
@@ -89,8 +92,8 @@ pub struct Demand {
     pub average: bool,
     /// Whether the best parameters are kept.
     pub keep_best: bool,
-    /// Whether adversarial features are trained along.
-    pub adversarial: bool,
+    /// Which layers' inputs are perturbed; `None` without adversarial features.
+    pub perturbed: Option<Middle>,
     /// Whether to keep few activations and compute the others again.
     pub recompute: bool,
     /// The kernel that will run: its packing space is part of the plan.
@@ -122,8 +125,9 @@ impl Plan {
             anchor: arena.close(2).take(copies(demand.anchored)),
             average: arena.take(copies(demand.average)),
             best: arena.take(copies(demand.keep_best)),
-            clean: arena.close(3).activations(network, demand.batch, &kept),
+            clean: arena.close(3).activations(network, demand.batch, &kept, 0),
             perturbed: Activations::new(),
+            norms: Span::default(),
             probabilities: Span::default(),
             start: Span::default(),
             kept,
@@ -134,20 +138,22 @@ impl Plan {
             elements: 0,
         };
         arena.close(4);
-        if demand.adversarial {
-            plan.perturbed = arena.activations(network, demand.batch, &plan.kept);
+        if let Some(lowest) = perturbed_layers(network, demand.perturbed).next() {
+            plan.perturbed = arena.activations(network, demand.batch, &plan.kept, lowest);
+            plan.norms = arena.take(demand.batch);
             plan.probabilities = arena.take(demand.batch * network.classes());
             if demand.recompute {
-                let widths = network.weighted().map(|layer| network.width(layer));
+                let layers = perturbed_layers(network, demand.perturbed);
+                let widths = layers.map(|layer| network.width(layer));
                 plan.start = arena.take(demand.batch * widths.max().unwrap_or(0));
             }
         }
         arena.close(5);
         plan.deltas =
-            delta_widths(network, demand.adversarial).map(|width| arena.take(demand.batch * width));
+            delta_widths(network, demand.perturbed).map(|width| arena.take(demand.batch * width));
         plan.residuals = arena.residuals(network, demand.batch);
         plan.scratch = arena
-            .close(5)
+            .close(6)
             .take(scratch(network, demand.batch, demand.kernel));
         arena.close(7);
         (plan.parts, plan.elements) = (arena.parts, arena.end);
@@ -281,9 +287,19 @@ pub(crate) fn scratch(network: &Network, rows: usize, kernel: Kernel) -> usize {
     jobs.map(|job| job.scratch_elements()).max().unwrap_or(0)
 }
 
+/// The layers whose inputs are perturbed, in order; none without an adversary.
+pub(crate) fn perturbed_layers(
+    network: &Network,
+    perturbed: Option<Middle>,
+) -> impl Iterator<Item = usize> + '_ {
+    let positions = perturbed.map_or(0..0, |middle| middle.positions(network.depth()));
+    let layers = network.weighted().skip(positions.start);
+    layers.take(positions.len())
+}
+
 /// Elements of one sample in each of the two deltas: a backward pass begins in the first
 /// and goes to the other at each layer that moves.
-fn delta_widths(network: &Network, adversarial: bool) -> [usize; 2] {
+fn delta_widths(network: &Network, perturbed: Option<Middle>) -> [usize; 2] {
     let last = network.layers().len();
     let mut widths = [network.classes(), 0];
     let descend = |widths: &mut [usize; 2], to: usize| {
@@ -297,12 +313,10 @@ fn delta_widths(network: &Network, adversarial: bool) -> [usize; 2] {
     };
     // The lowest layer's own input needs no gradient.
     descend(&mut widths, network.lowest_trained() + 1);
-    if adversarial {
-        for layer in network.weighted() {
-            descend(&mut widths, layer);
-            // Where the random direction is drawn.
-            widths[0] = widths[0].max(network.width(layer));
-        }
+    for layer in perturbed_layers(network, perturbed) {
+        descend(&mut widths, layer);
+        // Where the random direction is drawn.
+        widths[0] = widths[0].max(network.width(layer));
     }
     widths
 }
@@ -341,20 +355,30 @@ impl Layout {
     }
 
     /// Kept tensors stand alone; those between two kept ones share one stretch with those
-    /// between the next two.
-    fn activations(&mut self, network: &Network, batch: usize, kept: &[usize]) -> Activations {
+    /// between the next two. What ends before layer `from` has no room: a pass that begins
+    /// there does not write it.
+    fn activations(
+        &mut self,
+        network: &Network,
+        batch: usize,
+        kept: &[usize],
+        from: usize,
+    ) -> Activations {
         let roots = roots(network);
+        let written = |root: usize| roots[from.min(roots.len() - 1)..].contains(&root);
         let mut spans = Activations::new();
         let _ = spans.resize(roots.len(), Span::default());
         for tensor in kept {
             let root = roots[*tensor];
-            spans[root] = self.take(batch * network.width(root));
+            if written(root) {
+                spans[root] = self.take(batch * network.width(root));
+            }
         }
         let (shared, mut longest) = (self.end, 0);
         for pair in kept.windows(2) {
             let mut end = shared;
             for tensor in pair[0] + 1..roots[pair[1]] {
-                if roots[tensor] == tensor {
+                if roots[tensor] == tensor && written(tensor) {
                     let elements = batch * network.width(tensor);
                     spans[tensor] = Span {
                         start: end,
@@ -400,7 +424,7 @@ mod tests {
         Demand {
             batch,
             state_arrays,
-            adversarial,
+            perturbed: adversarial.then_some(Middle::All),
             anchored: false,
             average: false,
             keep_best: false,
@@ -427,6 +451,7 @@ mod tests {
                     plan.parameters,
                     plan.gradients,
                     plan.state,
+                    plan.norms,
                     plan.probabilities,
                 ]
                 .into_iter()

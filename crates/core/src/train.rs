@@ -8,7 +8,7 @@ use crate::loss;
 use crate::network::{Layer, MAX_LAYERS, Network};
 use crate::optimizer::Optimizer;
 use crate::pass::{Pass, Rows, Want};
-use crate::plan::{Activations, Arena, Demand, Plan};
+use crate::plan::{Activations, Arena, Demand, Plan, perturbed_layers};
 use crate::random::Random;
 use crate::structural::{self, Inputs};
 use crate::{Error, Kernel};
@@ -85,7 +85,7 @@ impl Options {
             anchored: self.anchored,
             average: self.average.is_some(),
             keep_best: self.keep_best,
-            adversarial: self.adversary.is_some(),
+            perturbed: self.adversary.map(|adversary| adversary.layers),
             recompute: self.recompute,
             kernel: self.kernel,
         };
@@ -255,15 +255,16 @@ impl<'a> Trainer<'a> {
     /// The adversarial gradients at a middle layer chosen by chance, one for the batch or
     /// one for each sample. Returns the mean loss.
     fn at_random_layers(&mut self, adversary: &Adversary, labels: &[u16]) -> Result<f32, Error> {
-        let layers = self.network.depth() as u32;
+        let allowed = adversary.layers.positions(self.network.depth());
+        let layers = allowed.len() as u32;
         if !adversary.per_sample {
-            let chosen = self.random.below(layers) as usize;
+            let chosen = allowed.start + self.random.below(layers) as usize;
             let layer = self.network.weighted().nth(chosen).unwrap_or(0);
             return self.adversarial_gradients(layer, labels, None);
         }
         let mut counts = [0usize; MAX_LAYERS];
         for _ in labels {
-            counts[self.random.below(layers) as usize] += 1;
+            counts[allowed.start + self.random.below(layers) as usize] += 1;
         }
         // The batch is in random order already: the first rows can go to the first layer.
         let (mut sum, mut first, all) = (0.0, 0, self.rows(labels)?.len());
@@ -334,7 +335,8 @@ impl<'a> Trainer<'a> {
     /// draws it.
     ///
     /// # Errors
-    /// As [`Self::step`]; [`Error::LayerTable`] without an adversary in the options.
+    /// As [`Self::step`]; [`Error::LayerTable`] when the options have no adversary at that
+    /// layer.
     pub fn adversarial_gradients(
         &mut self,
         layer: usize,
@@ -356,6 +358,10 @@ impl<'a> Trainer<'a> {
         direction: Option<&[f32]>,
     ) -> Result<f32, Error> {
         let mut adversary = self.options.adversary.ok_or(Error::LayerTable)?;
+        let mut planned = perturbed_layers(self.network, Some(adversary.layers));
+        if !planned.any(|planned| planned == layer) {
+            return Err(Error::LayerTable);
+        }
         adversary.epsilon *= adversary.ramped(self.progress);
         self.find_perturbation(layer, rows, &adversary, direction)?;
         self.forward(Pass::Perturbed, layer, rows)?;
