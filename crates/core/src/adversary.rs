@@ -99,10 +99,11 @@ impl Middle {
     }
 }
 
-/// Rows narrower than this get numbers instead of signs.
+/// Rows narrower than this start from numbers instead of signs.
 const SIGNS_FROM: usize = 64;
 
-/// Fills `directions` `[B, width]` with random directions, the power iteration's start.
+/// `out = h + d`, all `[B, width]`, with `d` a random direction for each row, of `length`
+/// times its norm, which stands in `norms` `[B]`: the power iteration's start.
 ///
 /// Normal numbers would favour no direction at all, but cost more than the passes
 /// through a small head. Wide rows get random signs, one bit an element: their mean
@@ -110,19 +111,47 @@ const SIGNS_FROM: usize = 64;
 /// In narrow rows a sign vector can stand at a right angle to what is looked for (of two
 /// elements in every second draw), so those get independent numbers from -1 to 1, two
 /// from one draw.
-pub(crate) fn draw(random: &mut Random, directions: &mut [f32], width: usize) {
+pub(crate) fn probe(
+    random: &mut Random,
+    h: &[f32],
+    norms: &[f32],
+    length: f32,
+    out: &mut [f32],
+    width: usize,
+) {
+    if width < SIGNS_FROM {
+        draw_numbers(random, out);
+        return perturb_along(h, norms, length, out, width);
+    }
     const BITS: usize = 32;
-    if width >= SIGNS_FROM {
-        for part in directions.chunks_mut(BITS) {
+    let own = length / sqrt(width as f32);
+    let rows = h.chunks_exact(width).zip(out.chunks_exact_mut(width));
+    for ((h, out), norm) in rows.zip(norms) {
+        let size = (own * norm).to_bits();
+        let add = |h: f32, bits: u32, bit: usize| {
+            let sign = if bits & (1 << bit) == 0 { 0 } else { 1 << 31 };
+            h + f32::from_bits(size | sign)
+        };
+        let (blocks, rest) = h.as_chunks::<BITS>();
+        let (out_blocks, out_rest) = out.as_chunks_mut::<BITS>();
+        for (h, out) in blocks.iter().zip(out_blocks) {
             let bits = random.bits();
-            for (bit, value) in part.iter_mut().enumerate() {
-                *value = if bits & (1 << bit) == 0 { 1.0 } else { -1.0 };
+            for bit in 0..BITS {
+                out[bit] = add(h[bit], bits, bit);
             }
         }
-        return;
+        if !rest.is_empty() {
+            let bits = random.bits();
+            for (bit, (h, out)) in rest.iter().zip(out_rest).enumerate() {
+                *out = add(*h, bits, bit);
+            }
+        }
     }
+}
+
+fn draw_numbers(random: &mut Random, numbers: &mut [f32]) {
     let from_half = |bits: u32| (bits & 0xffff) as f32 / 32_768.0 - 1.0;
-    for pair in directions.chunks_mut(2) {
+    for pair in numbers.chunks_mut(2) {
         let bits = random.bits();
         for (value, half) in pair.iter_mut().zip([bits, bits >> 16]) {
             *value = from_half(half);
@@ -130,40 +159,28 @@ pub(crate) fn draw(random: &mut Random, directions: &mut [f32], width: usize) {
     }
 }
 
-/// Writes the norm of every row of `h` `[B, width]` to `lengths` `[B]`.
-pub(crate) fn lengths(h: &[f32], lengths: &mut [f32], width: usize) {
-    for (row, length) in h.chunks_exact(width).zip(lengths) {
-        *length = sqrt(squares(row));
+/// Writes the norm of every row of `h` `[B, width]` to `norms` `[B]`.
+pub(crate) fn row_norms(h: &[f32], norms: &mut [f32], width: usize) {
+    for (row, norm) in h.chunks_exact(width).zip(norms) {
+        *norm = sqrt(squares(row));
     }
 }
 
 /// `out = h + r`, all `[B, width]`, with `r` the row of `directions` brought to `length`
-/// times the norm of the row of `h`, which stands in `lengths` `[B]`. Rows of zeros stay
+/// times the norm of the row of `h`, which stands in `norms` `[B]`. Rows of zeros stay
 /// zero.
 pub(crate) fn perturb(
     h: &[f32],
-    lengths: &[f32],
+    norms: &[f32],
     length: f32,
     directions: &[f32],
     out: &mut [f32],
     width: usize,
 ) {
     let rows = h.chunks_exact(width).zip(directions.chunks_exact(width));
-    let rows = rows.zip(lengths).zip(out.chunks_exact_mut(width));
+    let rows = rows.zip(norms).zip(out.chunks_exact_mut(width));
     for (((h, r), norm), out) in rows {
-        let square = squares(r);
-        let (up, square) = if (1e-30..1e30).contains(&square) {
-            (1.0, square)
-        } else {
-            // Gradients can be so small that their squares vanish; divide first.
-            let up = 1.0 / largest_size(r);
-            (up, r.iter().map(|value| (value * up) * (value * up)).sum())
-        };
-        if !up.is_finite() || up == 0.0 {
-            out.copy_from_slice(h);
-            continue;
-        }
-        let factor = length * norm / sqrt(square);
+        let [up, factor] = factors(r, length * norm);
         if up == 1.0 {
             for ((out, h), r) in out.iter_mut().zip(h).zip(r) {
                 *out = h + r * factor;
@@ -174,6 +191,33 @@ pub(crate) fn perturb(
             }
         }
     }
+}
+
+/// The same with the directions in `out`.
+pub(crate) fn perturb_along(h: &[f32], norms: &[f32], length: f32, out: &mut [f32], width: usize) {
+    let rows = h.chunks_exact(width).zip(out.chunks_exact_mut(width));
+    for ((h, out), norm) in rows.zip(norms) {
+        let [up, factor] = factors(out, length * norm);
+        for (out, h) in out.iter_mut().zip(h) {
+            *out = h + (*out * up) * factor;
+        }
+    }
+}
+
+/// Two factors that, one after the other, bring a vector to `length`; zeros for a vector
+/// of zeros, and for one so small that its inverse is not a number.
+fn factors(r: &[f32], length: f32) -> [f32; 2] {
+    let square = squares(r);
+    if (1e-30..1e30).contains(&square) {
+        return [1.0, length / sqrt(square)];
+    }
+    // Gradients can be so small that their squares vanish; divide first.
+    let up = 1.0 / largest_size(r);
+    if !up.is_finite() || up == 0.0 {
+        return [0.0, 0.0];
+    }
+    let square: f32 = r.iter().map(|value| (value * up) * (value * up)).sum();
+    [up, length / sqrt(square)]
 }
 
 /// Sum of squares, in columns: quick on every CPU, and long rows lose no digits.
@@ -207,30 +251,36 @@ mod tests {
     fn lengths_follow_h_even_for_tiny_gradients() {
         let h = [3.0, 4.0, 0.0, 2.0, 1.0, 1.0, 0.6, 0.8];
         let r = [1e-30, 0.0, 0.0, -5.0, 0.0, 0.0, 1e30, 0.0];
-        let (mut norms, mut out) = ([0.0; 4], [f32::NAN; 8]);
-        lengths(&h, &mut norms, 2);
-        perturb(&h, &norms, 0.1, &r, &mut out, 2);
-        let found: [f32; 8] = core::array::from_fn(|i| out[i] - h[i]);
+        let mut norms = [0.0; 4];
+        row_norms(&h, &mut norms, 2);
         let expected = [0.5, 0.0, 0.0, -0.2, 0.0, 0.0, 0.1, 0.0];
-        for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        let (mut apart, mut along) = ([f32::NAN; 8], r);
+        perturb(&h, &norms, 0.1, &r, &mut apart, 2);
+        perturb_along(&h, &norms, 0.1, &mut along, 2);
+        for out in [apart, along] {
+            for ((out, h), expected) in out.iter().zip(h).zip(expected) {
+                assert!((out - h - expected).abs() < 1e-6, "{out} {h} {expected}");
+            }
         }
     }
 
     #[test]
-    fn directions_have_no_preference() {
+    fn probes_have_their_length_and_no_preference() {
+        const DRAWS: usize = 2000;
         for width in [4, 100] {
             let (mut random, mut sums) = (Random::new(1), [0.0f32; 3]);
-            let mut row = [0.0f32; 100];
-            for _ in 0..2000 {
-                draw(&mut random, &mut row[..width], width);
+            let (h, mut out) = ([0.0; 100], [0.0f32; 100]);
+            for _ in 0..DRAWS {
+                let row = &mut out[..width];
+                probe(&mut random, &h[..width], &[4.0], 0.5, row, width);
+                assert!((sqrt(squares(row)) - 2.0).abs() < 1e-5);
                 sums[0] += row[0];
                 sums[1] += row[1] * row[width - 1];
-                sums[2] += row[0] * row[0] / row[..width].iter().map(|v| v * v).sum::<f32>();
+                sums[2] += row[0] * row[0];
             }
-            let means = sums.map(|sum| sum / 2000.0);
+            let means = sums.map(|sum| sum / DRAWS as f32);
             assert!(means[0].abs() < 0.1 && means[1].abs() < 0.1, "{means:?}");
-            let even = 1.0 / width as f32;
+            let even = 4.0 / width as f32;
             assert!((means[2] / even - 1.0).abs() < 0.1, "{means:?}");
         }
     }

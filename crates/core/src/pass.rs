@@ -43,25 +43,33 @@ impl<'a> Trainer<'a> {
         let h = self.tensor(Pass::Clean, layer, rows);
         let norms = self.plan.norms.part(rows.clone());
         let probe = self.start(layer, rows);
-        let mut found = self.delta(0, rows.len() * width);
-        match (self.arena.of(found)?, direction) {
-            (r, Some(given)) if given.len() == r.len() => r.copy_from_slice(given),
-            (_, Some(_)) => return Err(Error::Batch),
-            (r, None) => adversary::draw(&mut self.random, r, width),
-        }
         let [values, lengths] = self.arena.split([h, norms])?;
-        adversary::lengths(values, lengths, width);
+        adversary::row_norms(values, lengths, width);
+        let [values, lengths, out] = self.arena.split([h, norms, probe])?;
+        match direction {
+            Some(given) if given.len() == out.len() => {
+                out.copy_from_slice(given);
+                adversary::perturb_along(values, lengths, adversary.xi, out, width);
+            }
+            Some(_) => return Err(Error::Batch),
+            None => adversary::probe(&mut self.random, values, lengths, adversary.xi, out, width),
+        }
         self.clean_probabilities(rows)?;
-        for _ in 0..adversary.steps.max(1) {
-            let [h, r, norms, probe] = self.arena.split([h, found, norms, probe])?;
-            adversary::perturb(h, norms, adversary.xi, r, probe, width);
+        // The last step's direction is that of the perturbation itself.
+        for step in 1..=adversary.steps.max(1) {
             self.begin(layer, rows)?;
             self.forward(Pass::Perturbed, layer, rows)?;
             self.divergence_gradient(rows)?;
-            found = self.backward(Pass::Perturbed, layer, rows, Want::Input)?;
+            let found = self.backward(Pass::Perturbed, layer, rows, Want::Input)?;
+            let last = step >= adversary.steps;
+            let length = if last {
+                adversary.epsilon
+            } else {
+                adversary.xi
+            };
+            let [h, r, norms, out] = self.arena.split([h, found, norms, probe])?;
+            adversary::perturb(h, norms, length, r, out, width);
         }
-        let [h, r, norms, out] = self.arena.split([h, found, norms, probe])?;
-        adversary::perturb(h, norms, adversary.epsilon, r, out, width);
         self.begin(layer, rows)
     }
 

@@ -315,8 +315,6 @@ fn delta_widths(network: &Network, perturbed: Option<Middle>) -> [usize; 2] {
     descend(&mut widths, network.lowest_trained() + 1);
     for layer in perturbed_layers(network, perturbed) {
         descend(&mut widths, layer);
-        // Where the random direction is drawn.
-        widths[0] = widths[0].max(network.width(layer));
     }
     widths
 }
