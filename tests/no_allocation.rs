@@ -1,11 +1,11 @@
 //! Training steps allocate nothing: a counting allocator watches.
 
 use fieldtune_core::Kernel;
-use fieldtune_core::adversary::Adversary;
+use fieldtune_core::adversary::{Adversary, Middle, Rise};
 use fieldtune_core::decay::{Decay, Mode};
 use fieldtune_core::network::Network;
 use fieldtune_core::optimizer::Optimizer;
-use fieldtune_core::train::{Options, Samples, Trainer, fit};
+use fieldtune_core::train::{Options, Samples, Trainer, fit, fit_stopping_early};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -55,26 +55,64 @@ fn training_allocates_nothing_and_learns() {
         ALLOCATIONS.load(Ordering::SeqCst) > before_all,
         "the counter counts"
     );
-    for (hidden, optimizer, mode) in [
-        (&[][..], Optimizer::SGD, Mode::Uniform),
-        (&[16], Optimizer::ADAMW, Mode::Structural),
-        (&[16, 8], Optimizer::SGD, Mode::Measured),
-        (&[16], Optimizer::ADAMW, Mode::Online),
+    let adversary = Adversary::new(0.1);
+    let base = Options {
+        adversary: Some(adversary),
+        ..Options::new(8, Kernel::best())
+    };
+    let every = Options {
+        anchored: true,
+        adversary: Some(Adversary {
+            steps: 2,
+            per_sample: true,
+            layers: Middle::AboveLowest,
+            ramp: 0.5,
+            rise: Rise::Cosine,
+            ..adversary
+        }),
+        label_smoothing: 0.01,
+        clip_norm: Some(5.0),
+        average: Some(0.9),
+        keep_best: true,
+        recompute: true,
+        ..base
+    };
+    for (hidden, optimizer, mode, options) in [
+        (&[][..], Optimizer::SGD, Mode::Uniform, base),
+        (&[16], Optimizer::ADAMW, Mode::Structural, base),
+        (&[16, 8], Optimizer::SGD, Mode::Measured, base),
+        (&[16], Optimizer::ADAMW, Mode::Online, base),
+        (&[16, 8], Optimizer::NESTEROV, Mode::Online, every),
+        (&[16], Optimizer::ADAMW, Mode::Measured, every),
     ] {
         let network = Network::mlp(24, hidden, 3).expect("sound");
         let options = Options {
             optimizer,
             decay: Decay { mode, lambda: 1e-3 },
-            adversary: Some(Adversary::new(0.1)),
-            ..Options::new(8, Kernel::best())
+            ..options
         };
         let elements = options.plan(&network).expect("plan").elements();
         let mut arena = vec![0.0; elements];
         let (mut order, mut labels) = (vec![0u32; 37], vec![0u16; 8]);
+        let (order, labels) = (&mut order[..], &mut labels[..]);
         let before = ALLOCATIONS.load(Ordering::SeqCst);
         let mut trainer = Trainer::new(&network, options, &mut arena, 1).expect("trainer");
-        let loss = fit(&mut trainer, &Stripes, 40, 0.02, &mut order, &mut labels).expect("fit");
+        let loss = if options.keep_best {
+            fit_stopping_early(
+                &mut trainer,
+                &Stripes,
+                &Stripes,
+                30,
+                40,
+                0.02,
+                order,
+                labels,
+            )
+        } else {
+            fit(&mut trainer, &Stripes, 40, 0.02, order, labels)
+        };
         let allocations = ALLOCATIONS.load(Ordering::SeqCst) - before;
+        let loss = loss.expect("training");
         assert_eq!(allocations, 0, "{hidden:?} {mode:?}");
         assert!(loss < 0.2, "{hidden:?} {mode:?} learned nothing: {loss}");
     }

@@ -2,13 +2,13 @@
 
 use std::cell::Cell;
 
-use fieldtune_core::Kernel;
-use fieldtune_core::adversary::Adversary;
+use fieldtune_core::adversary::{Adversary, Middle, Rise};
 use fieldtune_core::decay::{Decay, Mode, norm};
 use fieldtune_core::network::Network;
 use fieldtune_core::optimizer::Optimizer;
 use fieldtune_core::random::Random;
 use fieldtune_core::train::{Options, Samples, Trainer, fit, fit_stopping_early};
+use fieldtune_core::{Error, Kernel};
 
 const BATCH: usize = 6;
 const LABELS: [u16; BATCH] = [0, 1, 2, 0, 1, 2];
@@ -264,6 +264,227 @@ fn layers_drawn_for_each_sample_have_the_same_mean_gradient() {
         norm(&of_adversary) > 0.2 * norm(&clean),
         "it adds something"
     );
+}
+
+#[test]
+fn layers_drawn_for_each_sample_add_up() {
+    const WIDTHS: [usize; 4] = [8, 10, 7, 3];
+    let network = Network::mlp(8, &[10, 7], 3).expect("sound");
+    let adversary = |per_sample, weight| Adversary {
+        per_sample,
+        weight,
+        ..Adversary::new(0.3)
+    };
+    let layers: Vec<usize> = network.weighted().collect();
+    let mut seen = [0; 3];
+    for seed in 0..10 {
+        // A new arena of no numbers: what a pass has not written is recognised.
+        let options = adversarial(adversary(true, 0.7));
+        let mut memory = arena(&network, &options);
+        let mut trainer = Trainer::new(&network, options, &mut memory, seed).expect("trainer");
+        fill(&mut trainer, seed);
+        trainer.step(&LABELS, 0.0).expect("step");
+        let found = trainer.gradients().to_vec();
+        let clean_logits = trainer.logits().to_vec();
+        trainer.clear_gradients().expect("plan");
+        trainer.clean_gradients(&LABELS).expect("pass");
+        assert_eq!(trainer.logits(), clean_logits);
+        let mut expected = trainer.gradients().to_vec();
+        let mut first = 0;
+        for (position, layer) in layers.iter().enumerate() {
+            let width = WIDTHS[position];
+            let r: Vec<f32> = trainer.perturbation(*layer).collect();
+            let h = clean_inputs(&trainer, &network, *layer);
+            // Rows that drew a higher layer were never written here.
+            let rows = r.chunks(width).skip(first);
+            let count = rows
+                .take_while(|row| row.iter().all(|v| v.is_finite()))
+                .count();
+            seen[position] += count;
+            for row in first..first + count {
+                let own = row * width..(row + 1) * width;
+                let relative = norm(&r[own.clone()]) / norm(&h[own]);
+                assert!((relative - 0.3).abs() < 1e-3, "row {row}: {relative}");
+            }
+            // The layers above, alone, on the perturbed rows.
+            if count > 0 {
+                let own = first * width..(first + count) * width;
+                let inputs: Vec<f32> = own.map(|i| h[i] + r[i]).collect();
+                let upper = Network::new(&network.layers()[*layer..]).expect("sound");
+                let start = network.weights(*layer).start;
+                let parameters = &trainer.parameters()[start..];
+                let labels = &LABELS[first..first + count];
+                let gradients = plain_gradients(&upper, parameters, &inputs, labels);
+                let share = 0.7 * count as f32 / BATCH as f32;
+                for (sum, value) in expected[start..].iter_mut().zip(gradients) {
+                    *sum += share * value;
+                }
+            }
+            first += count;
+        }
+        assert_eq!(first, BATCH, "every row is perturbed once");
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_close(*found, *expected, "gradient");
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 8), "{seen:?}");
+}
+
+/// What layer `layer` of a net of dense layers reads in the last clean pass `[B, width]`.
+fn clean_inputs(trainer: &Trainer<'_>, network: &Network, layer: usize) -> Vec<f32> {
+    let mut h = trainer.inputs().to_vec();
+    for below in network.weighted().take_while(|below| *below < layer) {
+        let width = network.width(below);
+        let w = &trainer.parameters()[network.weights(below)];
+        let b = &trainer.parameters()[network.biases(below)];
+        let samples = h.chunks(width);
+        let outputs = samples.flat_map(|x| {
+            w.chunks(width).zip(b).map(move |(w, b)| {
+                let sum: f32 = w.iter().zip(x).map(|(w, x)| w * x).sum();
+                (sum + b).max(0.0)
+            })
+        });
+        h = outputs.collect();
+    }
+    h
+}
+
+/// Gradients of the mean clean loss.
+fn plain_gradients(
+    network: &Network,
+    parameters: &[f32],
+    inputs: &[f32],
+    labels: &[u16],
+) -> Vec<f32> {
+    let options = Options::new(labels.len(), Kernel::best());
+    let mut memory = arena(network, &options);
+    let mut trainer = Trainer::new(network, options, &mut memory, 0).expect("trainer");
+    trainer.parameters_mut().copy_from_slice(parameters);
+    trainer.inputs_mut().copy_from_slice(inputs);
+    trainer.clear_gradients().expect("plan");
+    trainer.clean_gradients(labels).expect("pass");
+    trainer.gradients().to_vec()
+}
+
+#[test]
+fn only_the_layers_asked_for_are_perturbed() {
+    let network = Network::mlp(8, &[10, 7], 3).expect("sound");
+    let layers: Vec<usize> = network.weighted().collect();
+    for (middle, expected) in [
+        (Middle::All, &layers[..]),
+        (Middle::Lowest, &layers[..1]),
+        (Middle::AboveLowest, &layers[1..]),
+    ] {
+        for per_sample in [false, true] {
+            let options = adversarial(Adversary {
+                layers: middle,
+                per_sample,
+                ..Adversary::new(0.3)
+            });
+            let mut memory = arena(&network, &options);
+            let mut trainer = Trainer::new(&network, options, &mut memory, 1).expect("trainer");
+            fill(&mut trainer, 4);
+            for layer in &layers {
+                trainer.clear_gradients().expect("plan");
+                trainer.clean_gradients(&LABELS).expect("pass");
+                let run = trainer.adversarial_gradients(*layer, &LABELS, None);
+                assert_eq!(run.is_ok(), expected.contains(layer), "{middle:?} {layer}");
+            }
+            // The gradient of the lowest weights tells whether the lowest was ever drawn.
+            let mut drawn = false;
+            for _ in 0..30 {
+                trainer.step(&LABELS, 0.0).expect("step");
+                let all = trainer.gradients()[network.weights(0)].to_vec();
+                trainer.clear_gradients().expect("plan");
+                trainer.clean_gradients(&LABELS).expect("pass");
+                drawn |= all != trainer.gradients()[network.weights(0)];
+            }
+            assert_eq!(drawn, middle != Middle::AboveLowest, "{middle:?}");
+        }
+    }
+}
+
+#[test]
+fn nesterov_follows_its_formula_in_float64_over_many_steps() {
+    let options = Options {
+        optimizer: Optimizer::NESTEROV,
+        decay: Decay {
+            mode: Mode::Uniform,
+            lambda: 0.1,
+        },
+        ..Options::new(BATCH, Kernel::best())
+    };
+    let network = network();
+    let mut memory = arena(&network, &options);
+    let mut trainer = Trainer::new(&network, options, &mut memory, 2).expect("trainer");
+    trainer.prepare_decay();
+    let decayed: Vec<usize> = network
+        .weighted()
+        .flat_map(|l| network.weights(l))
+        .collect();
+    let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
+    let mut w = wide(trainer.parameters());
+    let mut v = vec![0.0; w.len()];
+    for step in 0..20 {
+        fill(&mut trainer, step);
+        trainer.step(&LABELS, 0.05).expect("step");
+        let gradients = wide(trainer.gradients());
+        for i in 0..w.len() {
+            let lambda = if decayed.contains(&i) {
+                f64::from(0.1f32)
+            } else {
+                0.0
+            };
+            let g = gradients[i] + lambda * w[i];
+            v[i] = f64::from(0.9f32) * v[i] + g;
+            w[i] -= f64::from(0.05f32) * (g + f64::from(0.9f32) * v[i]);
+        }
+        for (found, expected) in trainer.parameters().iter().zip(&w) {
+            assert_close(*found, *expected as f32, "weight");
+        }
+    }
+}
+
+#[test]
+fn gradients_too_long_to_measure_are_refused_when_clipped() {
+    let options = Options {
+        clip_norm: Some(1.0),
+        ..Options::new(BATCH, Kernel::best())
+    };
+    let network = network();
+    let mut memory = arena(&network, &options);
+    let mut trainer = Trainer::new(&network, options, &mut memory, 2).expect("trainer");
+    fill(&mut trainer, 1);
+    trainer.inputs_mut().iter_mut().for_each(|v| *v *= 1e25);
+    assert_eq!(trainer.step(&LABELS, 0.1).err(), Some(Error::Diverged));
+}
+
+#[test]
+fn epsilon_rises_as_a_cosine_too() {
+    let network = network();
+    let options = adversarial(Adversary {
+        ramp: 0.5,
+        rise: Rise::Cosine,
+        ..Adversary::new(0.4)
+    });
+    let mut memory = arena(&network, &options);
+    let mut trainer = Trainer::new(&network, options, &mut memory, 2).expect("trainer");
+    for progress in [0.0, 0.1, 0.25, 0.4, 0.5, 1.0] {
+        fill(&mut trainer, 4);
+        trainer.set_progress(progress);
+        trainer.clear_gradients().expect("plan");
+        trainer.clean_gradients(&LABELS).expect("pass");
+        trainer
+            .adversarial_gradients(0, &LABELS, None)
+            .expect("pass");
+        let r: Vec<f32> = trainer.perturbation(0).collect();
+        let h = trainer.inputs_mut().to_vec();
+        let relative = norm(&r[..8]) / norm(&h[..8]);
+        let risen = (f64::from(progress) / 0.5).min(1.0);
+        let expected = 0.2 * (1.0 - (std::f64::consts::PI * risen).cos());
+        let error = (f64::from(relative) - expected).abs();
+        assert!(error < 1e-4, "{progress}: {relative}");
+    }
 }
 
 #[test]

@@ -199,6 +199,11 @@ impl<'a> Trainer<'a> {
         &self.arena.0[self.plan.gradients.range()]
     }
 
+    /// The batch, `[B, F]`.
+    pub fn inputs(&self) -> &[f32] {
+        &self.arena.0[self.plan.clean[0].range()]
+    }
+
     /// The batch to fill, `[B, F]`.
     pub fn inputs_mut(&mut self) -> &mut [f32] {
         &mut self.arena.0[self.plan.clean[0].range()]

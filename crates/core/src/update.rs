@@ -70,13 +70,16 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Shortens the gradients to the longest length allowed.
+    /// Shortens the gradients to the longest length allowed; refuses those that have none.
     pub(crate) fn clip_gradients(&mut self) -> Result<(), Error> {
         let Some(longest) = self.options.clip_norm else {
             return Ok(());
         };
         let gradients = self.arena.of(self.plan.gradients)?;
         let length = norm(gradients);
+        if !length.is_finite() {
+            return Err(Error::Diverged);
+        }
         if length > longest {
             let factor = longest / length;
             gradients.iter_mut().for_each(|value| *value *= factor);
