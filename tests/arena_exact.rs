@@ -3,7 +3,7 @@
 
 use fieldtune_core::adversary::{Adversary, Middle};
 use fieldtune_core::decay::{Decay, Mode};
-use fieldtune_core::network::{Layer, Network, Shape};
+use fieldtune_core::network::{Convolution, Layer, Network, Shape, Window};
 use fieldtune_core::optimizer::Optimizer;
 use fieldtune_core::random::Random;
 use fieldtune_core::train::{Options, Samples, Trainer, fit_stopping_early};
@@ -15,8 +15,8 @@ const BATCH: usize = 5;
 const UNTOUCHED: u32 = 0x7fc0_1234;
 const GUARD: usize = 64;
 
-fn jobs() -> Vec<Options> {
-    let base = Options::new(BATCH, Kernel::lanes());
+fn jobs(kernel: Kernel) -> Vec<Options> {
+    let base = Options::new(BATCH, kernel);
     let adversary = Some(Adversary::new(0.2));
     let at = |layers, recompute| Options {
         adversary: adversary.map(|adversary| Adversary {
@@ -80,8 +80,22 @@ fn networks() -> Vec<(&'static str, Network)> {
         },
     ];
     let network = Network::new(&layers).expect("sound");
+    let even = Network::mlp(64, &[32], 16).expect("sound");
+    let pointwise = [
+        Layer::Input(Shape::map(16, 4, 4)),
+        Layer::Convolution(Convolution::full(16, 32, Window::square(1, 1, 0))),
+        Layer::Relu6,
+        Layer::GlobalAveragePool,
+        Layer::Dense {
+            inputs: 32,
+            outputs: 16,
+        },
+    ];
+    let pointwise = Network::new(&pointwise).expect("sound");
     let mut networks = tables();
     networks.push(("batch norm below the only weights", network));
+    networks.push(("widths of whole tiles", even));
+    networks.push(("1x1 convolution of whole tiles", pointwise));
     networks
 }
 
@@ -125,9 +139,11 @@ fn steps(trainer: &mut Trainer<'_>, network: &Network) {
 #[test]
 fn nothing_beyond_the_plan_is_touched_and_nothing_in_it_is_idle() {
     for (name, network) in networks() {
-        for (job, options) in jobs().into_iter().enumerate() {
-            let idle = idle(&network, options, |trainer| steps(trainer, &network));
-            assert_eq!(idle, 0, "{name}, job {job}");
+        for kernel in Kernel::available() {
+            for (job, options) in jobs(kernel).into_iter().enumerate() {
+                let idle = idle(&network, options, |trainer| steps(trainer, &network));
+                assert_eq!(idle, 0, "{name}, job {job}, {kernel:?}");
+            }
         }
     }
 }
