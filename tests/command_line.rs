@@ -330,6 +330,38 @@ fn a_configuration_file_stands_for_flags_and_flags_win() {
 }
 
 #[test]
+fn options_of_training_reach_the_head_and_change_it() {
+    let [usual, other] = ["usual", "other"].map(|name| scratch().join(format!("{name}.head")));
+    let short = ["--epochs", "5", "--head", "mlp:16", "--reproducible"];
+    train(&usual, &short).succeeded();
+    let recipe_of = |flags: &[&str]| {
+        train(&other, &[&short[..], flags].concat()).succeeded();
+        let head = fieldtune::head::Head::load(&other).expect("a sound head");
+        head.trained.recipe
+    };
+    for (flags, words) in [
+        (&["--nesterov"][..], "Nesterov"),
+        (&["--clip-norm", "0.1"], "clipped at 0.1"),
+        (&["--average-weights=0.9"], "memory 0.9"),
+        (&["--label-smoothing", "0.1"], "smoothing 0.1"),
+        (&["--decay-towards", "start"], "towards the start"),
+        (&["--adversarial-steps", "3"], "3 power steps"),
+        (&["--adversarial-layers", "sample"], "each sample"),
+        (&["--adversarial-at", "lowest"], "lowest"),
+        (&["--adversarial-ramp", "cosine:0.5"], "cosine"),
+    ] {
+        let recipe = recipe_of(flags);
+        assert!(recipe.contains(words), "{flags:?}: {recipe}");
+        let load = |path: &Path| fieldtune::head::Head::load(path).expect("a sound head");
+        let [usual, other] = [&usual, &other].map(|path| load(path).parameters);
+        assert_ne!(usual, other, "{flags:?} changed nothing");
+    }
+    recipe_of(&["--recompute"]);
+    let load = |path: &Path| fieldtune::head::Head::load(path).expect("a sound head");
+    assert_eq!(load(&usual).parameters, load(&other).parameters);
+}
+
+#[test]
 fn wrong_usage_ends_with_2() {
     let head = scratch().join("never.head");
     for flags in [
@@ -341,6 +373,11 @@ fn wrong_usage_ends_with_2() {
         &["--time", "soon"],
         &["--memory", "a lot"],
         &["--decay", "uniform", "--decay-mode", "online"],
+        &["--nesterov", "--optimizer", "adamw"],
+        &["--adversarial", "off", "--adversarial-steps", "2"],
+        &["--decay", "none", "--decay-towards", "start"],
+        &["--label-smoothing", "1"],
+        &["--adversarial-ramp", "2"],
     ] {
         train(&head, flags).refused(2, flags[0]);
     }

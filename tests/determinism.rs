@@ -87,6 +87,7 @@ fn linear_head_with(kernel: Kernel) -> (String, Vec<f32>) {
     let data = Data {
         views: &[&original.values, &mirrored.values],
         labels: &labels,
+        groups: &[],
         features: original.features,
         classes: set.labels.len(),
     };

@@ -72,6 +72,7 @@ fn accuracy(features: &Features, split: &Split) -> Result<f64, Failure> {
     let data = Data {
         views: &views,
         labels: &labels,
+        groups: &[],
         features: features.width,
         classes: features.classes,
     };
@@ -79,17 +80,16 @@ fn accuracy(features: &Features, split: &Split) -> Result<f64, Failure> {
     labels
         .iter()
         .for_each(|label| counts[usize::from(*label)] += 1);
-    let groups: Vec<usize> = (0..data.len()).collect();
+    let all: Vec<usize> = (0..data.len()).collect();
     let kernel = Kernel::best();
     let search = Search {
         data,
-        groups: &groups,
         seed: split.seed,
         kernel,
         time: Duration::from_secs(60),
     };
     let found = search.run(&candidates(&Wishes::default(), &counts), &|_, _| {})?;
-    let head = train(&found.recipe, &data, &groups, split.seed, kernel)?;
+    let head = train(&found.recipe, &data, &all, split.seed, kernel)?;
     let tested = features.mean(&split.test);
     let logits = head.logits(&tested, kernel)?;
     let hits = logits.chunks(features.classes).zip(&split.test);

@@ -181,6 +181,52 @@ pub struct TrainingArgs {
     /// The update rule
     #[arg(long, value_name = "RULE")]
     pub optimizer: Option<OptimizerChoice>,
+    /// SGD looks one step ahead (Nesterov momentum)
+    #[arg(long)]
+    pub nesterov: bool,
+    /// Shorten gradients that are longer than this, such as 1
+    #[arg(long, value_name = "X", value_parser = positive)]
+    pub clip_norm: Option<f32>,
+    /// Keep a running average of the weights instead of the last ones; a memory of 0.95 is
+    /// about the last 20 steps
+    #[arg(
+        long,
+        value_name = "MEMORY",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "0.95",
+        value_parser = share
+    )]
+    pub average_weights: Option<f32>,
+    /// Spread this share of each label over all classes, such as 0.1
+    #[arg(long, value_name = "X", value_parser = share)]
+    pub label_smoothing: Option<f32>,
+    /// Hold a fifth of the samples out, stop after N epochs in which they are recognised no
+    /// better, and keep the best weights; from 20 samples a class on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub early_stopping: Option<u32>,
+    /// What decay pulls weights towards: zero, or where they started [default: zero]
+    #[arg(long, value_name = "WHERE")]
+    pub decay_towards: Option<DecayTowards>,
+    /// Draw the layer of adversarial features once a step, or for each sample
+    /// [default: step]
+    #[arg(long, value_name = "HOW")]
+    pub adversarial_layers: Option<AdversarialLayers>,
+    /// Which layers get adversarial features: all, the lowest alone, or all above it
+    /// [default: all]
+    #[arg(long, value_name = "WHICH")]
+    pub adversarial_at: Option<AdversarialAt>,
+    /// Steps that search for each adversarial feature; more find stronger ones [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub adversarial_steps: Option<u32>,
+    /// Let adversarial features grow over this share of training, such as 0.5, or
+    /// cosine:0.5 for a gentle start and end
+    #[arg(long, value_name = "SHARE", value_parser = ramp)]
+    pub adversarial_ramp: Option<Ramp>,
+    /// Compute activations again instead of keeping them: less memory, more time, the same
+    /// head; `fieldtune plan` says how much
+    #[arg(long)]
+    pub recompute: bool,
     /// Passes over all samples
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub epochs: Option<u32>,
@@ -306,6 +352,44 @@ pub enum OptimizerChoice {
     Adamw,
 }
 
+/// `--decay-towards`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DecayTowards {
+    /// Weights of zero.
+    Zero,
+    /// The weights before training.
+    Start,
+}
+
+/// `--adversarial-layers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AdversarialLayers {
+    /// One for all samples of a step.
+    Step,
+    /// One for each sample.
+    Sample,
+}
+
+/// `--adversarial-at`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AdversarialAt {
+    /// Every layer.
+    All,
+    /// The features themselves.
+    Lowest,
+    /// Every layer but the lowest, where there is another.
+    AboveLowest,
+}
+
+/// `--adversarial-ramp`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ramp {
+    /// The share of training.
+    pub share: f32,
+    /// As a cosine, not in a straight line.
+    pub cosine: bool,
+}
+
 pub(crate) fn head_shape(text: &str) -> Result<HeadChoice, String> {
     const MAX_WIDTH: usize = 8192;
     let width = |part: &str| match part.trim().parse() {
@@ -338,6 +422,31 @@ pub(crate) fn auto_or_number(text: &str) -> Result<Choice, String> {
         ("auto", _) => Ok(Choice::Auto),
         (_, Ok(value)) if (0.0..=100.0).contains(&value) => Ok(Choice::Value(value)),
         _ => Err("expected auto or a number from 0 to 100".into()),
+    }
+}
+
+pub(crate) fn positive(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value > 0.0 && value <= 1e6 => Ok(value),
+        _ => Err("expected a number above 0".into()),
+    }
+}
+
+pub(crate) fn share(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
+        _ => Err("expected a number from 0 to below 1, such as 0.1".into()),
+    }
+}
+
+pub(crate) fn ramp(text: &str) -> Result<Ramp, String> {
+    let (cosine, number) = match text.strip_prefix("cosine:") {
+        Some(number) => (true, number),
+        None => (false, text),
+    };
+    match number.parse::<f32>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(Ramp { share, cosine }),
+        _ => Err("expected a share of training, such as 0.5 or cosine:0.5".into()),
     }
 }
 
@@ -374,6 +483,21 @@ mod tests {
     }
 
     #[test]
+    fn the_average_has_a_memory_of_its_own() {
+        let memory = |flag| {
+            let arguments = ["fieldtune", "plan", flag, "x"];
+            let cli = Cli::try_parse_from(arguments).expect("sound");
+            let Command::Plan(args) = cli.command else {
+                unreachable!("the command is plan");
+            };
+            args.training.average_weights
+        };
+        assert_eq!(memory("--average-weights"), Some(0.95));
+        assert_eq!(memory("--average-weights=0.9"), Some(0.9));
+        assert_eq!(memory("--strict"), None);
+    }
+
+    #[test]
     fn values_are_read_and_refused() {
         assert_eq!(head_shape("mlp:128,64"), Ok(HeadChoice::Mlp(vec![128, 64])));
         for bad in ["mlp:", "mlp:0", "mlp:9999999", "mlp:1,", "tail", "x"] {
@@ -384,6 +508,17 @@ mod tests {
         for bad in ["60", "s", "-1s", "nans", "1e300h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+        let share_of_it = |share, cosine| Ok(Ramp { share, cosine });
+        assert_eq!(ramp("0.5"), share_of_it(0.5, false));
+        assert_eq!(ramp("cosine:1"), share_of_it(1.0, true));
+        for bad in ["0", "1.1", "cosine", "cosine:", "nan", "sine:0.5"] {
+            assert!(ramp(bad).is_err(), "{bad}");
+        }
+        for bad in ["0", "-1", "nan", "inf", "1e9"] {
+            assert!(positive(bad).is_err(), "{bad}");
+            assert!(bad == "0" || share(bad).is_err(), "{bad}");
+        }
+        assert!(share("1").is_err() && share("0.1") == Ok(0.1));
         assert_eq!(adversarial("0.1"), Ok(Choice::Value(0.1)));
         for bad in ["0", "-1", "nan", "inf", "11", ""] {
             assert!(adversarial(bad).is_err(), "{bad}");

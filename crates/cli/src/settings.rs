@@ -6,15 +6,16 @@ use std::time::Duration;
 use fieldtune::cache::Cache;
 use fieldtune::candidates::Wishes;
 use fieldtune::error::{Error, ErrorKind, Result};
+use fieldtune::extras::Extras;
 use fieldtune::manifest::{Flags, Input, Layout};
 use fieldtune::model::Model;
 use fieldtune::recipe::Shape;
 use fieldtune::session::{Session, Settings};
-use fieldtune::{DecayMode as Mode, Optimizer};
+use fieldtune::{DecayMode as Mode, Middle, Optimizer, Rise};
 
 use crate::args::{
-    BackboneArgs, Choice, DecayChoice, DecayMode, HeadChoice, LayoutChoice, OptimizerChoice,
-    TrainingArgs,
+    AdversarialAt, AdversarialLayers, BackboneArgs, Choice, DecayChoice, DecayMode, DecayTowards,
+    HeadChoice, LayoutChoice, OptimizerChoice, TrainingArgs,
 };
 
 /// Seconds of search when the user sets none.
@@ -124,8 +125,11 @@ pub fn input(text: &str, layout: Layout) -> Result<Input> {
     }
 }
 
+fn contradiction<T>(what: &str) -> Result<T> {
+    Err(Error::new(ErrorKind::Usage, what))
+}
+
 fn wishes(args: &TrainingArgs) -> Result<Wishes> {
-    let contradiction = |what: &str| Err(Error::new(ErrorKind::Usage, what));
     let decay = match (args.decay, args.decay_mode) {
         (None | Some(DecayChoice::Layerwise), Some(mode)) => Some(match mode {
             DecayMode::Structural => Mode::Structural,
@@ -149,10 +153,7 @@ fn wishes(args: &TrainingArgs) -> Result<Wishes> {
             Some(HeadChoice::Linear) => Some(Shape::Linear),
             Some(HeadChoice::Mlp(hidden)) => Some(Shape::Mlp(hidden.clone())),
         },
-        optimizer: args.optimizer.map(|choice| match choice {
-            OptimizerChoice::Sgd => Optimizer::SGD,
-            OptimizerChoice::Adamw => Optimizer::ADAMW,
-        }),
+        optimizer: optimizer(args)?,
         decay,
         lambda: match args.lambda {
             Some(Choice::Value(value)) => Some(value),
@@ -165,5 +166,58 @@ fn wishes(args: &TrainingArgs) -> Result<Wishes> {
         },
         epochs: args.epochs,
         batch: args.batch.map(|batch| batch as usize),
+        extras: extras(args)?,
+    })
+}
+
+fn optimizer(args: &TrainingArgs) -> Result<Option<Optimizer>> {
+    Ok(match (args.optimizer, args.nesterov) {
+        (Some(OptimizerChoice::Adamw), true) => {
+            return contradiction("--nesterov goes with --optimizer sgd; leave one of them out");
+        }
+        (_, true) => Some(Optimizer::NESTEROV),
+        (Some(OptimizerChoice::Sgd), false) => Some(Optimizer::SGD),
+        (Some(OptimizerChoice::Adamw), false) => Some(Optimizer::ADAMW),
+        (None, false) => None,
+    })
+}
+
+fn extras(args: &TrainingArgs) -> Result<Extras> {
+    let adversarial = [
+        args.adversarial_layers.is_some(),
+        args.adversarial_at.is_some(),
+        args.adversarial_steps.is_some(),
+        args.adversarial_ramp.is_some(),
+    ];
+    if args.adversarial == Some(Choice::Off) && adversarial.contains(&true) {
+        return contradiction(
+            "--adversarial off takes no other --adversarial flags; leave them out",
+        );
+    }
+    let towards_start = args.decay_towards == Some(DecayTowards::Start);
+    if args.decay == Some(DecayChoice::None) && towards_start {
+        return contradiction("--decay-towards start needs a decay; leave --decay none out");
+    }
+    let usual = Extras::default();
+    let ramp = args.adversarial_ramp;
+    Ok(Extras {
+        towards_start,
+        clip_norm: args.clip_norm,
+        average_weights: args.average_weights,
+        label_smoothing: args.label_smoothing.unwrap_or(usual.label_smoothing),
+        early_stopping: args.early_stopping,
+        adversarial_per_sample: args.adversarial_layers == Some(AdversarialLayers::Sample),
+        adversarial_at: match args.adversarial_at {
+            None | Some(AdversarialAt::All) => Middle::All,
+            Some(AdversarialAt::Lowest) => Middle::Lowest,
+            Some(AdversarialAt::AboveLowest) => Middle::AboveLowest,
+        },
+        adversarial_steps: args.adversarial_steps.unwrap_or(usual.adversarial_steps),
+        adversarial_ramp: ramp.map_or(usual.adversarial_ramp, |ramp| ramp.share),
+        adversarial_rise: match ramp {
+            Some(ramp) if ramp.cosine => Rise::Cosine,
+            _ => Rise::Linear,
+        },
+        recompute: args.recompute,
     })
 }

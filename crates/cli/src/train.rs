@@ -73,6 +73,9 @@ pub fn plan(args: &PlanArgs) -> Result<()> {
             "memory": forecast.memory,
             "peak_bytes": forecast.peak_bytes,
             "arena": forecast.arena,
+            "largest_tensors": forecast.largest_tensors,
+            "multiply_adds": forecast.multiply_adds,
+            "recomputed_multiply_adds": forecast.recomputed_multiply_adds,
             "head_bytes": forecast.head_bytes,
             "seconds": total(&forecast),
             "seconds_by_part": forecast.seconds,
@@ -89,6 +92,16 @@ fn plan_text(forecast: &Forecast) -> String {
     let mut out = format!("memory at most {}\n", format_size(forecast.peak_bytes));
     for (part, bytes) in forecast.memory.parts() {
         out += &format!("  {part:12} {:>10}\n", format_size(*bytes));
+    }
+    out += "largest tensors of training\n";
+    for tensor in &forecast.largest_tensors {
+        out += &format!("  {:28} {:>10}\n", tensor.tensor, format_size(tensor.bytes));
+    }
+    if forecast.recomputed_multiply_adds > 0 {
+        out += &format!(
+            "  {} of a sample's {} multiply-adds are done twice\n",
+            forecast.recomputed_multiply_adds, forecast.multiply_adds
+        );
     }
     let seconds = &forecast.seconds;
     out += &format!("time about {:.0} s\n", total(forecast).ceil());

@@ -4,6 +4,7 @@
 use fieldtune_core::decay::Mode;
 use fieldtune_core::optimizer::Optimizer;
 
+use crate::extras::Extras;
 use crate::recipe::{Lambda, Normalise, Recipe, Shape};
 
 /// What the user has fixed; `None` leaves the choice to the search.
@@ -23,6 +24,8 @@ pub struct Wishes {
     pub epochs: Option<u32>,
     /// Samples a batch.
     pub batch: Option<usize>,
+    /// What is off unless asked for.
+    pub extras: Extras,
 }
 
 /// Samples a class from which on a search among recipes pays. Below, the choice would
@@ -59,6 +62,7 @@ fn defaults() -> Vec<Recipe> {
         decay: Mode::Structural,
         lambda: Lambda::OverRows(30.0),
         adversarial: Some(0.15),
+        extras: Extras::default(),
     };
     vec![
         default.clone(),
@@ -101,10 +105,12 @@ impl Wishes {
             (recipe.epochs, recipe.least_steps) = (epochs, 0);
         }
         recipe.batch = self.batch.unwrap_or(recipe.batch);
+        recipe.extras = self.extras;
         if recipe.shape == Shape::Prototype {
             // Not trained, so nothing else matters: candidates that differ in it are one.
             let untrained = (None, Lambda::Fixed(0.0), Mode::None);
             (recipe.adversarial, recipe.lambda, recipe.decay) = untrained;
+            recipe.extras = Extras::default();
         }
         recipe
     }

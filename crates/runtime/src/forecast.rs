@@ -7,6 +7,7 @@ use std::sync::Barrier;
 use std::time::Instant;
 
 use fieldtune_core::Kernel;
+use fieldtune_core::network::Network;
 use fieldtune_core::plan::Plan;
 use serde::Serialize;
 
@@ -40,8 +41,23 @@ pub struct Forecast {
     pub seconds: Seconds,
     /// Size of the largest head file that may come out, in bytes.
     pub head_bytes: u64,
-    /// Tensors of the largest training arena, in bytes.
+    /// Parts of the largest training arena, in bytes.
     pub arena: BTreeMap<&'static str, u64>,
+    /// The largest tensors of that arena, the largest first.
+    pub largest_tensors: Vec<NamedTensor>,
+    /// Multiply-adds of one sample's pass through that head.
+    pub multiply_adds: u64,
+    /// How many of them are done twice, since activations are not kept.
+    pub recomputed_multiply_adds: u64,
+}
+
+/// One tensor of a training arena.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NamedTensor {
+    /// What it holds, in words.
+    pub tensor: String,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// Time by part.
@@ -91,7 +107,19 @@ pub fn forecast(
         seconds: job.seconds(set, settings, measured.seconds_per_sample)?,
         head_bytes: (network.parameter_elements() * size_of::<f32>()) as u64 + HEAD_TEXT_BYTES,
         arena: arena.parts().into(),
+        largest_tensors: named(&arena, &network),
+        multiply_adds: network.multiply_adds(),
+        recomputed_multiply_adds: arena.recomputed_multiply_adds(&network),
     })
+}
+
+fn named(plan: &Plan, network: &Network) -> Vec<NamedTensor> {
+    let largest = plan.largest_tensors(network);
+    let named = largest.iter().map(|tensor| NamedTensor {
+        tensor: tensor.to_string(),
+        bytes: tensor.bytes,
+    });
+    named.collect()
 }
 
 /// Labels, recipe and the like in a head file: an allowance.
@@ -152,6 +180,7 @@ impl Job {
         let data = Data {
             views: &[],
             labels: &labels,
+            groups: &[],
             features: self.features,
             classes: self.classes,
         };
@@ -258,15 +287,18 @@ fn training_seconds(
     let data = Data {
         views: &[&values],
         labels: &labels,
+        groups: &[],
         features,
         classes,
     };
     let all: Vec<usize> = (0..rows).collect();
-    let short = Recipe {
+    let mut short = Recipe {
         epochs: 4,
         least_steps: 0,
         ..recipe.clone()
     };
+    // All epochs are to be timed.
+    short.extras.early_stopping = None;
     let start = Instant::now();
     recipe::train(&short, &data, &all, 0, kernel)?;
     let step = start.elapsed().as_secs_f64() / 4.0;

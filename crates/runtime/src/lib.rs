@@ -4,7 +4,7 @@
 //! user's files; [`preprocess`] turns each into a tensor, [`backbone`] into features,
 //! [`cache`] keeps them ([`features`] does all that in parallel). [`candidates`] says
 //! which recipes are worth trying, [`search`] cross-validates them, [`recipe`] trains
-//! one, [`head`] holds the result. [`session`] is the whole job, [`forecast`] says
+//! one, with [`extras`] where asked for, [`head`] holds the result. [`session`] is the whole job, [`forecast`] says
 //! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
 //! [`store`] is the one place that writes files, [`error`] the one error type.
 //!
@@ -19,6 +19,7 @@ pub mod cache;
 pub mod candidates;
 pub mod error;
 pub mod evaluation;
+pub mod extras;
 pub mod features;
 pub mod forecast;
 pub mod head;
@@ -33,6 +34,7 @@ pub mod search;
 pub mod session;
 pub mod store;
 
+pub use fieldtune_core::adversary::{Middle, Rise};
 pub use fieldtune_core::decay::Mode as DecayMode;
 pub use fieldtune_core::head::CrossValidation;
 pub use fieldtune_core::optimizer::Optimizer;

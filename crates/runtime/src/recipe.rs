@@ -4,7 +4,6 @@
 use std::fmt;
 
 use fieldtune_core::Kernel;
-use fieldtune_core::adversary::Adversary;
 use fieldtune_core::decay::{Decay, Mode};
 use fieldtune_core::head::Floats;
 use fieldtune_core::network::Network;
@@ -12,11 +11,12 @@ use fieldtune_core::optimizer::Optimizer;
 use fieldtune_core::plan::Plan;
 use fieldtune_core::predict;
 use fieldtune_core::prototype::{class_means, imprint};
-use fieldtune_core::train::{Options, Samples, Trainer, fit};
+use fieldtune_core::train::{Options, Samples, Trainer, fit, fit_stopping_early};
 use fieldtune_core::transform::Transform;
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::extras::{self, Extras};
 
 /// What happens to features before the first layer. "Length" brings a vector to the
 /// square root of F, so that its elements are of size one.
@@ -80,7 +80,7 @@ pub struct Recipe {
     pub shape: Shape,
     /// What happens to features first.
     pub normalise: Normalise,
-    /// "sgd" or "adamw".
+    /// "sgd", "nesterov" or "adamw".
     #[serde(serialize_with = "optimizer_name")]
     pub optimizer: Optimizer,
     /// Peak of the learning rate.
@@ -98,6 +98,9 @@ pub struct Recipe {
     pub lambda: Lambda,
     /// Relative length of adversarial perturbations; `None` for none.
     pub adversarial: Option<f32>,
+    /// What is off unless asked for.
+    #[serde(skip_serializing_if = "Extras::is_default")]
+    pub extras: Extras,
 }
 
 fn optimizer_name<S: serde::Serializer>(
@@ -105,6 +108,7 @@ fn optimizer_name<S: serde::Serializer>(
     s: S,
 ) -> std::result::Result<S::Ok, S::Error> {
     s.serialize_str(match optimizer {
+        Optimizer::Sgd { nesterov: true, .. } => "nesterov",
         Optimizer::Sgd { .. } => "sgd",
         Optimizer::AdamW { .. } => "adamw",
     })
@@ -138,6 +142,7 @@ impl fmt::Display for Recipe {
             Shape::Mlp(hidden) => write!(f, "MLP {hidden:?} on {normalise}")?,
         }
         let optimizer = match self.optimizer {
+            Optimizer::Sgd { nesterov: true, .. } => "SGD with Nesterov momentum",
             Optimizer::Sgd { .. } => "SGD",
             Optimizer::AdamW { .. } => "AdamW",
         };
@@ -157,9 +162,13 @@ impl fmt::Display for Recipe {
             )?,
         }
         match self.adversarial {
-            Some(epsilon) => write!(f, ", adversarial features {epsilon}"),
-            None => f.write_str(", no adversarial features"),
+            Some(epsilon) => {
+                let words = self.extras.adversarial_words();
+                write!(f, ", adversarial features {epsilon}{words}")?;
+            }
+            None => f.write_str(", no adversarial features")?,
         }
+        write!(f, "{}", self.extras)
     }
 }
 
@@ -178,15 +187,15 @@ impl Recipe {
 
     /// The engine's options for training on `rows` rows.
     pub fn options(&self, rows: usize, kernel: Kernel) -> Options {
-        Options {
+        let options = Options {
             optimizer: self.optimizer,
             decay: Decay {
                 mode: self.decay,
                 lambda: self.lambda.value(rows),
             },
-            adversary: self.adversarial.map(Adversary::new),
             ..Options::new(self.batch.min(rows.max(1)), kernel)
-        }
+        };
+        self.extras.add_to(options, self.adversarial)
     }
 
     /// Passes over `rows` rows.
@@ -221,6 +230,9 @@ pub struct Data<'a> {
     pub views: &'a [&'a [f32]],
     /// `[N]`, each below `classes`.
     pub labels: &'a [u16],
+    /// Group of each sample `[N]`, or empty when every one is its own. Samples of one
+    /// group are never split.
+    pub groups: &'a [usize],
     /// F.
     pub features: usize,
     /// K.
@@ -329,6 +341,11 @@ impl<'a> Data<'a> {
         self.labels.is_empty()
     }
 
+    /// The group of a sample.
+    pub fn group(&self, sample: usize) -> usize {
+        self.groups.get(sample).copied().unwrap_or(sample)
+    }
+
     /// The features of one view of one sample `[F]`.
     fn row(&self, view: &'a [f32], index: usize) -> &'a [f32] {
         &view[index * self.features..(index + 1) * self.features]
@@ -365,6 +382,26 @@ struct Rows {
     features: usize,
 }
 
+impl Rows {
+    /// Every view of the given samples.
+    fn new(data: &Data<'_>, samples: &[usize], fitted: &Fitted) -> Self {
+        let transform = fitted.transform();
+        let count = samples.len() * data.views.len();
+        let mut rows = Self {
+            values: Vec::with_capacity(count * data.features),
+            labels: Vec::with_capacity(count),
+            features: data.features,
+        };
+        for (row, label) in data.rows(samples) {
+            let start = rows.values.len();
+            rows.values.extend_from_slice(row);
+            transform.apply(&mut rows.values[start..]);
+            rows.labels.push(label);
+        }
+        rows
+    }
+}
+
 impl Samples for Rows {
     fn len(&self) -> usize {
         self.labels.len()
@@ -377,7 +414,8 @@ impl Samples for Rows {
     }
 }
 
-/// Trains a head on the given samples of `data`, every view of each.
+/// Trains a head on the given samples of `data`, every view of each. With early stopping,
+/// and where there are enough, a fifth of them is held out and trains nothing.
 ///
 /// # Errors
 /// `Usage` when the head cannot be planned; `Failed` when training diverges.
@@ -389,23 +427,20 @@ pub fn train(
     kernel: Kernel,
 ) -> Result<Trained> {
     let network = recipe.network(data.features, data.classes)?;
-    let fitted = Fitted::new(recipe.normalise, data, samples);
-    let transform = fitted.transform();
-    let count = samples.len() * data.views.len();
-    let mut rows = Rows {
-        values: Vec::with_capacity(count * data.features),
-        labels: Vec::with_capacity(count),
-        features: data.features,
+    let stops = recipe.extras.early_stopping.is_some() && recipe.shape != Shape::Prototype;
+    let split = stops.then(|| extras::held_out(data, samples, seed));
+    let (trained, held_out) = match split.flatten() {
+        Some([trained, held_out]) => (trained, held_out),
+        None => (samples.to_vec(), Vec::new()),
     };
-    for (row, label) in data.rows(samples) {
-        let start = rows.values.len();
-        rows.values.extend_from_slice(row);
-        transform.apply(&mut rows.values[start..]);
-        rows.labels.push(label);
-    }
+    let fitted = Fitted::new(recipe.normalise, data, &trained);
+    let rows = Rows::new(data, &trained, &fitted);
+    let held_out = Rows::new(data, &held_out, &fitted);
     let (parameters, arena_bytes) = match recipe.shape {
         Shape::Prototype => (prototype(&rows, &network), 0),
-        Shape::Linear | Shape::Mlp(_) => gradient(recipe, &network, &rows, seed, kernel)?,
+        Shape::Linear | Shape::Mlp(_) => {
+            gradient(recipe, &network, [&rows, &held_out], seed, kernel)?
+        }
     };
     Ok(Trained {
         network,
@@ -439,12 +474,15 @@ const PROTOTYPE_GAIN: f32 = 20.0;
 fn gradient(
     recipe: &Recipe,
     network: &Network,
-    rows: &Rows,
+    [rows, held_out]: [&Rows; 2],
     seed: u64,
     kernel: Kernel,
 ) -> Result<(Vec<f32>, u64)> {
     let count = rows.labels.len();
-    let options = recipe.options(count, kernel);
+    let options = Options {
+        keep_best: !held_out.is_empty(),
+        ..recipe.options(count, kernel)
+    };
     let plan = options.plan(network).map_err(refused)?;
     let mut arena = vec![0.0; plan.elements()];
     let mut trainer = Trainer::new(network, options, &mut arena, seed).map_err(refused)?;
@@ -454,16 +492,22 @@ fn gradient(
             .copy_from_slice(&prototype(rows, network));
     }
     let (mut order, mut labels) = (vec![0; count], vec![0; options.batch]);
-    let epochs = recipe.epochs_for(count);
-    fit(
-        &mut trainer,
-        rows,
-        epochs,
-        recipe.learning_rate,
-        &mut order,
-        &mut labels,
-    )
-    .map_err(|error| {
+    let (order, labels) = (&mut order[..], &mut labels[..]);
+    let (epochs, rate) = (recipe.epochs_for(count), recipe.learning_rate);
+    let trained = match recipe.extras.early_stopping {
+        Some(patience) if options.keep_best => fit_stopping_early(
+            &mut trainer,
+            rows,
+            held_out,
+            patience,
+            epochs,
+            rate,
+            order,
+            labels,
+        ),
+        _ => fit(&mut trainer, rows, epochs, rate, order, labels),
+    };
+    trained.map_err(|error| {
         let remedy = "lower --lambda or --adversarial, or look for samples with absurd values";
         Error::new(ErrorKind::Failed, format_args!("{error}; {remedy}"))
     })?;

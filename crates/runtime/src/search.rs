@@ -31,8 +31,6 @@ const ALWAYS_TRAINED: usize = usize::MAX;
 pub struct Search<'a> {
     /// The samples.
     pub data: Data<'a>,
-    /// Group of each sample `[N]`; samples of one group are never split.
-    pub groups: &'a [usize],
     /// Seed of folds and training.
     pub seed: u64,
     /// Kernel of the matrix products.
@@ -136,7 +134,7 @@ impl Search<'_> {
     /// The folds of every repeat; empty when no class has two groups of samples.
     fn splits(&self) -> Vec<Vec<usize>> {
         let repeats = repeats(&self.data);
-        let splits = (0..repeats).map(|r| folds(&self.data, self.groups, self.seed + r));
+        let splits = (0..repeats).map(|r| folds(&self.data, self.seed + r));
         splits
             .filter(|folds| folds.iter().any(|fold| *fold != ALWAYS_TRAINED))
             .collect()
@@ -330,8 +328,8 @@ fn fold_count(folds: &[usize]) -> usize {
 
 /// A fold for each sample: groups stay whole, classes are spread evenly, and samples
 /// of a class with a single group are never held out.
-fn folds(data: &Data<'_>, groups: &[usize], seed: u64) -> Vec<usize> {
-    let mut units = units(data, groups);
+fn folds(data: &Data<'_>, seed: u64) -> Vec<usize> {
+    let mut units = units(data, 0..data.len());
     let mut per_class = vec![0; data.classes];
     units.iter().for_each(|unit| per_class[unit.label] += 1);
     let several = per_class.iter().copied().filter(|count| *count > 1);
@@ -355,15 +353,16 @@ fn folds(data: &Data<'_>, groups: &[usize], seed: u64) -> Vec<usize> {
 }
 
 /// Samples that must stay together, with the label most of them have.
-struct Unit {
-    label: usize,
-    rows: Vec<usize>,
+pub(crate) struct Unit {
+    pub label: usize,
+    pub rows: Vec<usize>,
 }
 
-fn units(data: &Data<'_>, groups: &[usize]) -> Vec<Unit> {
+/// The groups among `rows`.
+pub(crate) fn units(data: &Data<'_>, rows: impl Iterator<Item = usize>) -> Vec<Unit> {
     let mut by_group = std::collections::BTreeMap::<usize, Vec<usize>>::new();
-    for (row, group) in groups.iter().enumerate() {
-        by_group.entry(*group).or_default().push(row);
+    for row in rows {
+        by_group.entry(data.group(row)).or_default().push(row);
     }
     let unit = |rows: Vec<usize>| {
         let mut counts = vec![0u32; data.classes];
@@ -436,11 +435,12 @@ fn doubt(logits: &[f32], classes: usize, temperature: f32) -> f64 {
 mod tests {
     use super::*;
 
-    fn data<'a>(values: &'a [f32], labels: &'a [u16], classes: usize) -> Data<'a> {
+    fn data<'a>(labels: &'a [u16], groups: &'a [usize], classes: usize) -> Data<'a> {
         Data {
             views: &[],
             labels,
-            features: values.len() / labels.len(),
+            groups,
+            features: 1,
             classes,
         }
     }
@@ -449,9 +449,8 @@ mod tests {
     fn folds_are_even_and_never_split_a_group() {
         let labels: Vec<u16> = (0..60).map(|i| (i % 3) as u16).collect();
         let groups: Vec<usize> = (0..60).map(|i| (i % 3) * 10 + i / 12).collect();
-        let values = vec![0.0; 60];
-        let data = data(&values, &labels, 3);
-        let folds = folds(&data, &groups, 7);
+        let data = data(&labels, &groups, 3);
+        let folds = folds(&data, 7);
         assert_eq!(fold_count(&folds), 5);
         for row in 0..60 {
             for other in 0..60 {
@@ -471,8 +470,8 @@ mod tests {
     #[test]
     fn a_class_with_one_sample_is_always_trained() {
         let labels = [0, 0, 0, 1, 1, 2];
-        let data = data(&[0.0; 6], &labels, 3);
-        let found = folds(&data, &[0, 1, 2, 3, 4, 5], 1);
+        let data = data(&labels, &[], 3);
+        let found = folds(&data, 1);
         assert_eq!(found[5], ALWAYS_TRAINED);
         assert!(found[..5].iter().all(|fold| *fold < 2));
     }

@@ -229,14 +229,16 @@ impl Session {
         let matrix = &matrices[0];
         require_classes(set, matrix)?;
         let labels: Vec<u16> = matrix.labels.iter().map(|label| *label as u16).collect();
+        let groups = groups(set, matrix);
         let data = Data {
             views: &values,
             labels: &labels,
+            groups: &groups,
             features: matrix.features,
             classes: set.labels.len(),
         };
         let features = start.elapsed().as_secs_f64();
-        let found = self.search(&data, &groups(set, matrix), progress)?;
+        let found = self.search(&data, progress)?;
         let search = start.elapsed().as_secs_f64() - features;
         let rows: Vec<usize> = (0..data.len()).collect();
         let trained = recipe::train(
@@ -407,10 +409,9 @@ impl Session {
         Ok(matrices)
     }
 
-    fn search(&self, data: &Data<'_>, groups: &[usize], progress: &dyn Progress) -> Result<Found> {
+    fn search(&self, data: &Data<'_>, progress: &dyn Progress) -> Result<Found> {
         let search = Search {
             data: *data,
-            groups,
             seed: self.settings.seed,
             kernel: self.kernel(),
             time: self.settings.time,

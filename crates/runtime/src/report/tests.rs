@@ -12,6 +12,7 @@ use super::*;
 use crate::backbone::Identity;
 use crate::error::{Error, ErrorKind};
 use crate::evaluation::evaluate;
+use crate::extras::Extras;
 use crate::head::{Head, Prediction, Provenance};
 use crate::recipe::{Fitted, Lambda, Normalise, Recipe, Shape};
 use crate::search::HeldOut;
@@ -31,6 +32,7 @@ fn recipe(shape: Shape) -> Recipe {
         decay: Mode::Structural,
         lambda: Lambda::Fixed(0.01),
         adversarial: None,
+        extras: Extras::default(),
     }
 }
 
