@@ -263,4 +263,86 @@ mod tests {
             " in 3 power steps growing over 0.5 of training"
         );
     }
+
+    /// Two overlapping classes, `count` samples each.
+    fn trained(extras: Extras, count: usize) -> Vec<f32> {
+        let mut random = Random::new(5);
+        let labels: Vec<u16> = (0..2 * count).map(|i| (i % 2) as u16).collect();
+        let of_label = |label: &u16| {
+            let shift = f32::from(*label);
+            [random.normal() + shift, random.normal(), random.normal()]
+        };
+        let values: Vec<f32> = labels.iter().flat_map(of_label).collect();
+        let data = Data {
+            views: &[&values],
+            features: 3,
+            ..data(&labels, &[])
+        };
+        let wishes = crate::candidates::Wishes {
+            extras,
+            ..Default::default()
+        };
+        let recipe = &crate::candidates::candidates(&wishes, &[count; 2])[0];
+        let all: Vec<usize> = (0..labels.len()).collect();
+        let kernel = fieldtune_core::Kernel::lanes();
+        let head = crate::recipe::train(recipe, &data, &all, 1, kernel).expect("trained");
+        head.parameters
+    }
+
+    #[test]
+    fn each_changes_the_head_and_none_breaks_it() {
+        let usual = Extras::default();
+        let plain = trained(usual, 12);
+        let others = [
+            Extras {
+                towards_start: true,
+                ..usual
+            },
+            Extras {
+                clip_norm: Some(0.1),
+                ..usual
+            },
+            Extras {
+                average_weights: Some(0.9),
+                ..usual
+            },
+            Extras {
+                label_smoothing: 0.1,
+                ..usual
+            },
+            Extras {
+                adversarial_per_sample: true,
+                ..usual
+            },
+            Extras {
+                adversarial_steps: 2,
+                ..usual
+            },
+            Extras {
+                adversarial_ramp: 0.5,
+                ..usual
+            },
+        ];
+        for extras in others {
+            let other = trained(extras, 12);
+            assert!(other.iter().all(|value| value.is_finite()), "{extras:?}");
+            assert_ne!(other, plain, "{extras:?}");
+        }
+        let recompute = Extras {
+            recompute: true,
+            ..usual
+        };
+        assert_eq!(trained(recompute, 12), plain);
+    }
+
+    #[test]
+    fn early_stopping_needs_enough_samples() {
+        let usual = Extras::default();
+        let stops = Extras {
+            early_stopping: Some(2),
+            ..usual
+        };
+        assert_eq!(trained(stops, 19), trained(usual, 19));
+        assert_ne!(trained(stops, 20), trained(usual, 20));
+    }
 }
