@@ -46,7 +46,7 @@ impl Augmentation {
             _ => part * strong,
         };
         Some(match source {
-            Source::Mnist => Bounds {
+            Source::Mnist | Source::NewDigits => Bounds {
                 shift_pixels: shift(2.0, 0.15 * 28.0),
                 scale: part * 0.15,
                 rotation_degrees: part * 15.0,

@@ -2,6 +2,7 @@
 //! Decoding ends here; scaling to numbers around zero is the trainer's.
 
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use fieldtune_benches::shared;
@@ -11,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use fieldtune_benches::Failure;
 
-/// Classes of either data set.
-pub const CLASSES: usize = 10;
+/// Classes of either data set as it comes.
+const CLASSES: usize = 10;
+/// Digits from this one on are the new ones of [`Source::NewDigits`].
+const NEW: u16 = 5;
 
 /// Which images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,6 +23,8 @@ pub const CLASSES: usize = 10;
 pub enum Source {
     /// Handwritten digits, 28x28 grey; 60,000 to train, 10,000 to test.
     Mnist,
+    /// The digits 5 to 9, for a network that was trained on the digits 0 to 4.
+    NewDigits,
     /// Small photographs, 32x32 in colour; 20,000 to train here, 10,000 to test.
     Cifar10,
 }
@@ -28,7 +33,7 @@ impl Source {
     /// `[channels, rows, columns]` of an image.
     pub fn shape(self) -> [usize; 3] {
         match self {
-            Self::Mnist => [1, 28, 28],
+            Self::Mnist | Self::NewDigits => [1, 28, 28],
             Self::Cifar10 => [3, 32, 32],
         }
     }
@@ -41,7 +46,7 @@ impl Source {
     /// A line that says which is missing and how to get it.
     pub fn available(self) -> Result<(), String> {
         let names: &[&str] = match self {
-            Self::Mnist => &[
+            Self::Mnist | Self::NewDigits => &[
                 "mnist/train-images-idx3-ubyte",
                 "mnist/train-labels-idx1-ubyte",
                 "mnist/t10k-images-idx3-ubyte",
@@ -52,12 +57,14 @@ impl Source {
         let find = |name: &&str| {
             let packed = shared(&format!("data/{name}.gz"));
             packed.or_else(|missing| match self {
-                Self::Mnist => shared(&format!("data/{name}")),
+                Self::Mnist | Self::NewDigits => shared(&format!("data/{name}")),
                 Self::Cifar10 => Err(missing),
             })
         };
         let origin = match self {
-            Self::Mnist => "MNIST's four IDX files, packed or not, go to ../shared/data/mnist",
+            Self::Mnist | Self::NewDigits => {
+                "MNIST's four IDX files, packed or not, go to ../shared/data/mnist"
+            }
             Self::Cifar10 => {
                 "CIFAR-10 as JPEGs in a folder a class goes to ../shared/data/cifar10, as \
                  test.tar.gz and train-2000-per-class.tar.gz"
@@ -78,9 +85,30 @@ pub struct Images {
     pub labels: Vec<u16>,
     /// `[channels, rows, columns]`.
     pub shape: [usize; 3],
+    /// K; labels are below it.
+    pub classes: usize,
 }
 
 impl Images {
+    /// Those with labels in `wanted`, counted from its start.
+    fn of_classes(&self, wanted: Range<u16>) -> Self {
+        let rows = (0..self.labels.len()).filter(|row| wanted.contains(&self.labels[*row]));
+        let rows: Vec<usize> = rows.collect();
+        Self {
+            pixels: rows
+                .iter()
+                .flat_map(|row| self.image(*row))
+                .copied()
+                .collect(),
+            labels: rows
+                .iter()
+                .map(|row| self.labels[*row] - wanted.start)
+                .collect(),
+            shape: self.shape,
+            classes: wanted.len(),
+        }
+    }
+
     /// Elements of one image.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
@@ -99,6 +127,8 @@ pub struct DataSet {
     pub train: Images,
     /// What finished networks are tested on.
     pub test: Images,
+    /// What networks are trained on beforehand, where they are.
+    pub before: Option<Images>,
 }
 
 impl DataSet {
@@ -108,12 +138,22 @@ impl DataSet {
     /// A line that says what is missing, or what cannot be read.
     pub fn open(source: Source, cache: &Path) -> Result<Self, Failure> {
         let part = |mnist: &str, cifar10: &str| match source {
-            Source::Mnist => mnist_part(mnist),
+            Source::Mnist | Source::NewDigits => mnist_part(mnist),
             Source::Cifar10 => cifar10_part(cifar10, cache),
         };
-        Ok(Self {
-            train: part("train", "train-2000-per-class")?,
-            test: part("t10k", "test")?,
+        let train = part("train", "train-2000-per-class")?;
+        let test = part("t10k", "test")?;
+        Ok(match source {
+            Source::NewDigits => Self {
+                train: train.of_classes(NEW..CLASSES as u16),
+                test: test.of_classes(NEW..CLASSES as u16),
+                before: Some(train.of_classes(0..NEW)),
+            },
+            Source::Mnist | Source::Cifar10 => Self {
+                train,
+                test,
+                before: None,
+            },
         })
     }
 
@@ -121,12 +161,13 @@ impl DataSet {
     /// follows from `seed`. A smaller draw of the same seed is the start of a larger one.
     pub fn draw(&self, samples: usize, seed: u64) -> Vec<usize> {
         let mut random = Random::new(0x5a11_da7a + seed);
-        let mut classes = vec![Vec::new(); CLASSES];
+        let count = self.train.classes;
+        let mut classes = vec![Vec::new(); count];
         for (row, label) in self.train.labels.iter().enumerate() {
             classes[usize::from(*label)].push(row);
         }
         classes.iter_mut().for_each(|rows| random.shuffle(rows));
-        let rows = (0..samples).map(|i| classes[i % CLASSES][i / CLASSES]);
+        let rows = (0..samples).map(|i| classes[i % count][i / count]);
         rows.collect()
     }
 }
@@ -163,6 +204,7 @@ fn images(source: Source, pixels: Vec<u8>, labels: &[u8]) -> Result<Images, Fail
         pixels,
         labels: labels.iter().map(|label| u16::from(*label)).collect(),
         shape,
+        classes: CLASSES,
     })
 }
 

@@ -43,9 +43,18 @@ struct Arguments {
     /// Runs at the same time; results do not depend on it.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Draws of each setting, fewer than the study has; more can follow later.
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// Only so many training samples at most; more can follow later.
+    #[arg(long)]
+    most: Option<usize>,
     /// Say what is done and what is left, and do nothing.
     #[arg(long)]
     list: bool,
+    /// Make no runs, write what the finished ones say.
+    #[arg(long)]
+    report: bool,
     /// Where finished runs are kept.
     #[arg(long)]
     journal: Option<PathBuf>,
@@ -66,8 +75,13 @@ fn main() -> Result<(), Failure> {
     } else {
         studies::all()
     };
-    let wanted = |study: &&Study| study.name.starts_with(&arguments.only);
-    let studies: Vec<&Study> = studies.iter().filter(wanted).collect();
+    let mut studies = studies;
+    studies.retain(|study| study.name.starts_with(&arguments.only));
+    for study in &mut studies {
+        let most = arguments.most.unwrap_or(usize::MAX);
+        study.sizes.retain(|size| size.samples <= most);
+        study.seeds = arguments.seeds.unwrap_or(study.seeds).min(study.seeds);
+    }
     let threads = arguments.threads.max(1);
     if arguments.list {
         studies
@@ -76,18 +90,20 @@ fn main() -> Result<(), Failure> {
         return Ok(());
     }
     let mut opened: Option<(Source, DataSet)> = None;
-    for study in studies {
-        if let Err(missing) = study.source.available() {
-            println!("{} skipped: {missing}", study.name);
-            continue;
+    for study in &studies {
+        if !arguments.report {
+            if let Err(missing) = study.source.available() {
+                println!("{} skipped: {missing}", study.name);
+                continue;
+            }
+            let data = match opened.take() {
+                Some((source, data)) if source == study.source => data,
+                _ => DataSet::open(study.source, &folder)?,
+            };
+            list(study, &journal, threads);
+            work::complete(study, &data, &mut journal, threads)?;
+            opened = Some((study.source, data));
         }
-        let data = match opened.take() {
-            Some((source, data)) if source == study.source => data,
-            _ => DataSet::open(study.source, &folder)?,
-        };
-        list(study, &journal, threads);
-        work::complete(study, &data, &mut journal, threads)?;
-        opened = Some((study.source, data));
         let report = Report::new(study, &journal);
         println!("\n{}", report.markdown());
         if !arguments.short {

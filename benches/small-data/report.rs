@@ -394,17 +394,17 @@ fn curve(row: &Row<'_>) -> Vec<(usize, f64)> {
         .collect()
 }
 
-/// What each method chose, draw by draw.
+/// What each method chose: once where all draws agree, else draw by draw.
 fn choices(rows: &[Row<'_>]) -> String {
-    let mut out = String::from("Chosen, draw by draw:\n\n");
+    let mut out = String::from("Chosen (where draws differ, draw by draw):\n\n");
     for row in rows.iter().filter(|row| row.method.candidates.len() > 1) {
         let _ = write!(out, "- {}:", row.method.name);
         for cell in &row.cells {
-            let labels = cell
-                .chosen
-                .iter()
-                .map(|i| row.method.candidates[*i].label());
-            let labels: Vec<String> = labels.collect();
+            let label = |index: &usize| row.method.candidates[*index].label();
+            let mut labels: Vec<String> = cell.chosen.iter().map(label).collect();
+            if labels.iter().all(|label| *label == labels[0]) {
+                labels.truncate(1);
+            }
             let _ = write!(out, " N = {}: {};", cell.samples, labels.join(", "));
         }
         out.push('\n');

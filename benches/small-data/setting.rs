@@ -23,6 +23,12 @@ pub struct Setting {
     /// Which part of the N samples is held out and measured on; `None` trains on all of
     /// them and measures on the test images.
     pub held_out: Option<Fold>,
+    /// How the layers below the last were trained beforehand, on [`DataSet::before`];
+    /// `None` starts from nothing.
+    ///
+    /// [`DataSet::before`]: crate::data::DataSet::before
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<Recipe>,
     /// What all methods of a study share.
     pub recipe: Recipe,
     /// What tells them apart.
@@ -49,8 +55,8 @@ impl Fold {
     /// Whether the sample that was drawn as number `position` is held out. Draws go
     /// through the classes in turn, so whole rounds are dealt: every part has as many of
     /// each class.
-    pub fn holds_out(&self, position: usize) -> bool {
-        (position / crate::data::CLASSES) % self.of == self.index
+    pub fn holds_out(&self, position: usize, classes: usize) -> bool {
+        (position / classes) % self.of == self.index
     }
 }
 
@@ -141,6 +147,9 @@ pub struct Changes {
     /// The part of each label that is spread over all classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_smoothing: Option<f32>,
+    /// Whether decay pulls towards the weights at the start.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub anchored: bool,
     /// Longest gradient.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f32>,
@@ -181,6 +190,7 @@ impl Variant {
             rule: None,
             learning_rate: None,
             course: None,
+            anchored: false,
             label_smoothing: None,
             clip_norm: None,
             average: None,

@@ -12,6 +12,9 @@ const DENSE: &str = "dense 784-256-256-256-10";
 /// LeNet's form with fewer kernels.
 const CONVOLUTIONAL: &str = "1x28x28 | conv 8@5 | pool 2 | relu | conv 16@5 | pool 2 | relu \
                              | dense 64 | relu | dense 10";
+/// The same for five classes.
+const TRANSFERRED: &str = "1x28x28 | conv 8@5 | pool 2 | relu | conv 16@5 | pool 2 | relu \
+                           | dense 64 | relu | dense 5";
 /// The like for photographs; strides keep it quick.
 const PHOTOGRAPHS: &str = "3x32x32 | conv 16@5/2 pad 2 | relu | conv 32@3/2 pad 1 | relu \
                            | pool 2 | dense 64 | relu | dense 10";
@@ -24,6 +27,13 @@ pub fn all() -> Vec<Study> {
         mnist_augmentation_dense(),
         mnist_augmentation_convolutional(),
         cifar_augmentation(),
+        transfer(
+            "transfer-dense",
+            "dense",
+            "dense 784-128-128-128-128-5",
+            0.02,
+        ),
+        transfer("transfer-conv", "convolutional", TRANSFERRED, 0.02),
         ablation(),
     ]
 }
@@ -59,6 +69,12 @@ pub fn short() -> Vec<Study> {
             name: "short-augmentation",
             network: "1x28x28 | conv 4@5/2 | relu | pool 2 | dense 10",
             ..few(mnist_augmentation_convolutional())
+        },
+        Study {
+            name: "short-transfer",
+            network: "dense 784-32-5",
+            pretrained: Some(recipe(0.03, 60)),
+            ..few(transfer("", "dense", "", 0.03))
         },
         Study {
             name: "short-ablation",
@@ -114,6 +130,7 @@ fn mnist_decay_dense() -> Study {
         title: "MNIST, deep dense network: decay".into(),
         source: Source::Mnist,
         network: DEEP,
+        pretrained: None,
         sizes: decay_sizes(0.03, [400, 600, 1000, 1500, 2500, 3500]),
         seeds: 5,
         methods: decays(
@@ -131,6 +148,7 @@ fn mnist_decay_convolutional() -> Study {
         title: "MNIST, convolutional network: decay".into(),
         source: Source::Mnist,
         network: CONVOLUTIONAL,
+        pretrained: None,
         sizes: decay_sizes(0.02, [300, 500, 700, 1000, 1800, 2500]),
         seeds: 5,
         methods: decays(
@@ -186,6 +204,7 @@ fn mnist_augmentation_dense() -> Study {
         title: "MNIST, dense network: augmentation and adversarial features".into(),
         source: Source::Mnist,
         network: DENSE,
+        pretrained: None,
         sizes: augmentation_sizes(0.02, [600, 800, 1200, 1800, 2500, 3500]),
         seeds: 5,
         methods: augmentations([0.1, 0.2, 0.3]),
@@ -200,6 +219,7 @@ fn mnist_augmentation_convolutional() -> Study {
         title: "MNIST, convolutional network: augmentation and adversarial features".into(),
         source: Source::Mnist,
         network: CONVOLUTIONAL,
+        pretrained: None,
         sizes: augmentation_sizes(0.02, [400, 600, 900, 1300, 2000, 2800]),
         seeds: 5,
         methods: augmentations([0.05, 0.1, 0.2]),
@@ -215,6 +235,7 @@ fn cifar_augmentation() -> Study {
         title: "CIFAR-10, convolutional network: augmentation and adversarial features".into(),
         source: Source::Cifar10,
         network: PHOTOGRAPHS,
+        pretrained: None,
         sizes: vec![
             size(300, rate, 500, [4, 1]),
             size(1000, rate, 900, [4, 1]),
@@ -285,6 +306,55 @@ fn augmentations(epsilons: [f32; 3]) -> Vec<Method> {
     ]
 }
 
+/// A network that was trained on the digits 0 to 4 learns the digits 5 to 9 from few
+/// samples: decay towards zero and towards the weights it comes with (L2-SP), with one
+/// lambda and layer-wise. Its new last layer is drawn at random, and pulled there too.
+fn transfer(name: &'static str, kind: &str, network: &'static str, rate: f32) -> Study {
+    let method = |name, decay, anchored| {
+        let at = |lambda: f32| Variant {
+            decay,
+            lambda,
+            changes: Changes {
+                anchored,
+                ..Changes::default()
+            },
+            ..Variant::PLAIN
+        };
+        Method {
+            name,
+            candidates: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0].map(at).into(),
+        }
+    };
+    let swept = |size| Size {
+        sweep: true,
+        ..size
+    };
+    Study {
+        name,
+        title: format!("MNIST, {kind} network from digits 0 to 4 to digits 5 to 9: decay"),
+        source: Source::NewDigits,
+        network,
+        pretrained: Some(recipe(rate, 2000)),
+        sizes: vec![
+            swept(size(20, rate, 150, [4, 4])),
+            swept(size(50, rate, 200, [5, 3])),
+            swept(size(200, rate, 300, [4, 2])),
+        ],
+        seeds: 5,
+        methods: vec![
+            plain(),
+            method("one lambda, to 0", DecayMode::Uniform, false),
+            method("structural, to 0", DecayMode::Structural, false),
+            method("measured, to 0", DecayMode::Measured, false),
+            method("one lambda, to start", DecayMode::Uniform, true),
+            method("structural, to start", DecayMode::Structural, true),
+            method("measured, to start", DecayMode::Measured, true),
+        ],
+        baseline: 4,
+        tested: 4861,
+    }
+}
+
 /// Every option of a recipe alone, against momentum with cosine and warm-up. Each chooses
 /// its learning rate from three.
 fn ablation() -> Study {
@@ -294,6 +364,7 @@ fn ablation() -> Study {
         title: "MNIST, convolutional network: one option of the recipe at a time".into(),
         source: Source::Mnist,
         network: CONVOLUTIONAL,
+        pretrained: None,
         sizes: vec![size(100, rate, 400, [4, 3]), size(1000, rate, 900, [4, 1])],
         seeds: 5,
         methods: options(),
@@ -329,8 +400,23 @@ fn options() -> Vec<Method> {
             structural(0.03, Variant::PLAIN),
         ),
     ];
+    for (name, changes) in single_changes() {
+        methods.push(rated(name, rates, changed(changes)));
+    }
+    for (name, adversary) in perturbations() {
+        let variant = Variant {
+            adversary: Some(adversary),
+            ..Variant::PLAIN
+        };
+        methods.push(rated(name, rates, variant));
+    }
+    methods
+}
+
+/// Changes to the recipe that need no other learning rates.
+fn single_changes() -> [(&'static str, Changes); 6] {
     let none = Changes::default();
-    for (name, changes) in [
+    [
         (
             "no warm-up",
             Changes {
@@ -373,17 +459,7 @@ fn options() -> Vec<Method> {
                 ..none
             },
         ),
-    ] {
-        methods.push(rated(name, rates, changed(changes)));
-    }
-    for (name, adversary) in perturbations() {
-        let variant = Variant {
-            adversary: Some(adversary),
-            ..Variant::PLAIN
-        };
-        methods.push(rated(name, rates, variant));
-    }
-    methods
+    ]
 }
 
 /// Adversarial features as published, and each change to them.

@@ -22,6 +22,8 @@ pub struct Study {
     pub source: Source,
     /// The layers, as [`crate::nets::parse`] reads them.
     pub network: &'static str,
+    /// How the layers below the last were trained beforehand, if they were.
+    pub pretrained: Option<Recipe>,
     /// What differs with N.
     pub sizes: Vec<Size>,
     /// Draws of samples and of starting weights.
@@ -145,6 +147,7 @@ impl Study {
             samples: size.samples,
             seed,
             held_out: None,
+            pretrained: self.pretrained,
             recipe: size.recipe,
             variant: *variant,
         }

@@ -1,6 +1,8 @@
 //! One training run, from its setting to its error. The same setting gives the same
 //! result whatever runs beside it.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use fieldtune_core::network::Network;
@@ -12,9 +14,9 @@ use fieldtune_core::{Error, Kernel};
 use serde::{Deserialize, Serialize};
 
 use crate::augment::Augmentation;
-use crate::data::{CLASSES, DataSet, Images, Source};
+use crate::data::{DataSet, Images, Source};
 use crate::nets;
-use crate::setting::{Course, DecayMode, Recipe, Setting};
+use crate::setting::{Course, DecayMode, Recipe, Setting, Variant};
 use fieldtune_benches::Failure;
 
 /// Batches that the measured decay looks at, as in the engine's own loop.
@@ -47,7 +49,7 @@ pub fn run(setting: &Setting, data: &DataSet, tested: usize) -> Result<Outcome, 
     let network = nets::parse(&setting.network)?;
     let drawn = data.draw(setting.samples, setting.seed);
     let held_out = |position: usize| match &setting.held_out {
-        Some(fold) => fold.holds_out(position),
+        Some(fold) => fold.holds_out(position, data.train.classes),
         None => false,
     };
     let part = |wanted: bool| {
@@ -56,7 +58,18 @@ pub fn run(setting: &Setting, data: &DataSet, tested: usize) -> Result<Outcome, 
         rows.map(|(_, row)| *row).collect::<Vec<_>>()
     };
     let scale = Scale::of(setting.source, &data.train, &part(false));
-    let result = train(setting, &network, &data.train, &part(false), &scale);
+    let start_from = match (&setting.pretrained, &data.before) {
+        (Some(recipe), Some(before)) => Some(pretrained(setting, recipe, &network, before)?),
+        _ => None,
+    };
+    let result = train(
+        setting,
+        &network,
+        &data.train,
+        &part(false),
+        &scale,
+        start_from.as_deref(),
+    );
     let (measured, rows) = match setting.held_out {
         Some(_) => (&data.train, part(true)),
         None => (
@@ -106,7 +119,7 @@ struct Scale {
 
 impl Scale {
     fn of(source: Source, images: &Images, rows: &[usize]) -> Self {
-        if source == Source::Mnist {
+        if source != Source::Cifar10 {
             return Self {
                 channels: vec![(0.0, 1.0 / 255.0)],
             };
@@ -179,10 +192,15 @@ fn train(
     images: &Images,
     rows: &[usize],
     scale: &Scale,
+    start_from: Option<&[f32]>,
 ) -> Result<(Vec<f32>, f64), Error> {
     let options = options(setting, rows.len());
     let mut arena = vec![0.0; options.plan(network)?.elements()];
     let mut trainer = Trainer::new(network, options, &mut arena, 0x1417 + setting.seed)?;
+    if let (Some(parameters), Some(last)) = (start_from, network.weighted().last()) {
+        let below = 0..network.weights(last).start;
+        trainer.parameters_mut()[below.clone()].copy_from_slice(&parameters[below]);
+    }
     let mut batches = Batches {
         setting,
         images,
@@ -194,7 +212,7 @@ fn train(
     };
     let loss = match setting.variant.changes.patience {
         // Fewer samples have nothing to spare.
-        Some(patience) if rows.len() >= 2 * CLASSES => {
+        Some(patience) if rows.len() >= 2 * images.classes => {
             stop_early(&mut trainer, setting, &batches, patience)?
         }
         _ => all_steps(&mut trainer, setting, &mut batches)?,
@@ -208,6 +226,7 @@ fn options(setting: &Setting, rows: usize) -> Options {
     Options {
         optimizer: recipe.rule.optimizer(),
         decay: setting.variant.decay(),
+        anchored: changes.anchored,
         adversary: setting.variant.adversary(),
         label_smoothing: changes.label_smoothing.unwrap_or(0.0),
         clip_norm: changes.clip_norm,
@@ -215,6 +234,34 @@ fn options(setting: &Setting, rows: usize) -> Options {
         keep_best: changes.patience.is_some(),
         ..Options::new(recipe.batch.min(rows), Kernel::best())
     }
+}
+
+/// Networks trained beforehand, by their layers: one for all runs.
+static PRETRAINED: Mutex<BTreeMap<String, Vec<f32>>> = Mutex::new(BTreeMap::new());
+
+/// The parameters of `network` after training on all of `images`, plainly.
+fn pretrained(
+    setting: &Setting,
+    recipe: &Recipe,
+    network: &Network,
+    images: &Images,
+) -> Result<Vec<f32>, Failure> {
+    let mut finished = PRETRAINED.lock().map_err(|_| "another thread failed")?;
+    if let Some(parameters) = finished.get(&setting.network) {
+        return Ok(parameters.clone());
+    }
+    let rows: Vec<usize> = (0..images.labels.len()).collect();
+    let scale = Scale::of(setting.source, images, &rows);
+    let plain = Setting {
+        seed: 0xbef02e,
+        recipe: *recipe,
+        variant: Variant::PLAIN,
+        ..setting.clone()
+    };
+    let (parameters, _) = train(&plain, network, images, &rows, &scale, None)
+        .map_err(|error| format!("training beforehand: {error:?}"))?;
+    finished.insert(setting.network.clone(), parameters.clone());
+    Ok(parameters)
 }
 
 /// The engine's own loop reads samples that are never changed; this one augments.
@@ -272,9 +319,10 @@ fn stop_early(
     batches: &Batches<'_>,
     patience: u32,
 ) -> Result<f64, Error> {
+    let classes = batches.images.classes;
     let part = |held_out: bool| {
         let rows = batches.order.iter().enumerate();
-        let rows = rows.filter(|(position, _)| (position / CLASSES).is_multiple_of(5) == held_out);
+        let rows = rows.filter(|(position, _)| (position / classes).is_multiple_of(5) == held_out);
         Rows {
             rows: rows.map(|(_, row)| *row).collect(),
             images: batches.images,

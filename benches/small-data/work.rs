@@ -1,4 +1,5 @@
-//! Makes the missing runs on several threads, longest first, and tells how long it takes.
+//! Makes the missing runs on several threads, the shortest first so that a stopped bench has
+//! whole columns to show, and tells how long it takes.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -32,7 +33,7 @@ pub fn complete(
         if missing.is_empty() {
             return Ok(());
         }
-        missing.sort_by(|a, b| cost(b).total_cmp(&cost(a)));
+        missing.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
         println!("{}: round {round}, {} runs", study.name, missing.len());
         make(study, data, journal, &missing, threads)?;
         round += 1;
