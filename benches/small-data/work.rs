@@ -106,7 +106,8 @@ pub fn estimate(settings: &[Setting], journal: &Journal, threads: usize) -> f64 
         };
         cost(setting) / rate
     });
-    seconds.sum::<f64>() / threads as f64
+    // An empty sum is -0.
+    seconds.sum::<f64>() / threads as f64 + 0.0
 }
 
 /// How far a round is.
