@@ -4,8 +4,9 @@
 //! `--list` says what is done and what is left, `--short` is for continuous integration.
 //!
 //! Data: `../shared/data/mnist` and `../shared/data/cifar10`; without them it says so and
-//! ends well. Every finished run is appended to `target/small-data/runs.jsonl`, so the
-//! bench goes on where it was stopped. Results go to `benches/results/small-data-*`.
+//! ends well. Every finished run is appended to `benches/results/small-data-runs.jsonl`, so
+//! the bench goes on where it was stopped; delete the file to begin anew, as after a change
+//! of the engine. Tables and curves go to `benches/results/small-data-*`.
 //!
 //! Settings (lambda, epsilon, strength of augmentation) are chosen on held-out training
 //! samples, as many tried for each method; the test images choose nothing. See `studies`
@@ -67,7 +68,9 @@ fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     let folder = work_folder("small-data");
     std::fs::create_dir_all(&folder)?;
-    let kept = arguments.journal.unwrap_or(folder.join("runs.jsonl"));
+    let kept = arguments
+        .journal
+        .unwrap_or(results().join("small-data-runs.jsonl"));
     let mut journal = Journal::open((!arguments.short).then_some(kept.as_path()))?;
     let studies = if arguments.short {
         println!("short form: a few runs to show that everything works; nothing is written");
