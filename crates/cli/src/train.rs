@@ -85,7 +85,8 @@ pub fn plan(args: &PlanArgs) -> Result<()> {
 }
 
 fn total(forecast: &Forecast) -> f64 {
-    forecast.seconds.features + forecast.seconds.search + forecast.seconds.train
+    let seconds = &forecast.seconds;
+    seconds.features + seconds.search + seconds.train + seconds.curve
 }
 
 fn plan_text(forecast: &Forecast) -> String {
@@ -108,6 +109,7 @@ fn plan_text(forecast: &Forecast) -> String {
     out += &format!("  features     {:>8.1} s\n", seconds.features);
     out += &format!("  search       {:>8.1} s\n", seconds.search);
     out += &format!("  training     {:>8.1} s\n", seconds.train);
+    out += &format!("  curve        {:>8.1} s\n", seconds.curve);
     out += &format!("head file at most {}\n", format_size(forecast.head_bytes));
     out
 }
@@ -149,6 +151,7 @@ pub fn document(outcome: &Outcome, head: &Path, report: Option<&Path>) -> Value 
         "samples": outcome.samples,
         "skipped": outcome.skipped.len(),
         "cv": cv,
+        "curve": curve(outcome),
         "recipe": outcome.found.recipe,
         "recipe_text": outcome.found.recipe.to_string(),
         "tried": tried,
@@ -157,10 +160,23 @@ pub fn document(outcome: &Outcome, head: &Path, report: Option<&Path>) -> Value 
             "features": outcome.seconds.features,
             "search": outcome.seconds.search,
             "train": outcome.seconds.train,
+            "curve": outcome.seconds.curve,
         },
         "peak_rss_bytes": outcome.peak_rss_bytes,
         "arena_bytes": outcome.arena_bytes,
     })
+}
+
+/// The learning curve with its sentence, or why there is none.
+fn curve(outcome: &Outcome) -> Value {
+    match &outcome.curve {
+        Ok(curve) => {
+            let mut document = json!(curve);
+            document["sentence"] = json!(curve.sentence());
+            document
+        }
+        Err(reason) => json!({"reason": reason.to_string()}),
+    }
 }
 
 /// What people read after training.
@@ -175,11 +191,20 @@ pub fn summary(outcome: &Outcome, head: &Path, file_bytes: u64, report: Option<&
         Some(expected) => format!("expected on new samples: {}\n", print::accuracy(expected)),
         None => "too few samples to say how good it is: give at least 2 a class\n".into(),
     };
+    out += &match &outcome.curve {
+        Ok(curve) => format!("enough samples? {}\n", curve.sentence()),
+        Err(reason) => format!("enough samples? {reason}\n"),
+    };
     out += &format!("recipe: {}\n", outcome.found.recipe);
     let seconds = &outcome.seconds;
     out += &format!(
-        "features {:.1} s ({} computed, {} from cache), search {:.1} s, training {:.2} s",
-        seconds.features, outcome.computed, outcome.from_cache, seconds.search, seconds.train
+        "features {:.1} s ({} computed, {} from cache), search {:.1} s, training {:.2} s, curve {:.1} s",
+        seconds.features,
+        outcome.computed,
+        outcome.from_cache,
+        seconds.search,
+        seconds.train,
+        seconds.curve
     );
     if let Some(peak) = outcome.peak_rss_bytes {
         out += &format!(", peak memory {}", format_size(peak));

@@ -14,13 +14,14 @@ use serde::Serialize;
 use crate::backbone::{Backbone, Worker};
 use crate::budget::{MemoryParts, current_rss_bytes, peak_rss_bytes};
 use crate::candidates;
+use crate::curve::measure::fits as curve_fits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::LazyBackbone;
 use crate::preprocess;
 use crate::recipe::{self, Data, Recipe, Shape};
 use crate::samples::SampleSet;
 use crate::search::fits;
-use crate::session::Settings;
+use crate::session::{CURVE_SHARE, Settings};
 use crate::store;
 
 /// Allocators keep freed memory, some for the process and some for each thread. Jobs of
@@ -69,6 +70,8 @@ pub struct Seconds {
     pub search: f64,
     /// The final training.
     pub train: f64,
+    /// The learning curve.
+    pub curve: f64,
 }
 
 /// Measures the backbone and counts the rest.
@@ -185,6 +188,7 @@ impl Job {
             classes: self.classes,
         };
         let (mut search, mut train) = (0.0, 0.0f64);
+        let curve_limit = (settings.time / CURVE_SHARE).as_secs_f64();
         for recipe in &self.recipes {
             let once = training_seconds(recipe, self.features, self.classes, rows, self.kernel)?;
             search += once * fits(&data) as f64 / self.threads as f64;
@@ -194,6 +198,8 @@ impl Job {
             features: rows as f64 * run,
             search: search.min(settings.time.as_secs_f64() + train),
             train,
+            // Its subsets hold half of the samples on average.
+            curve: (0.5 * train * curve_fits() as f64 / self.threads as f64).min(curve_limit),
         })
     }
 }

@@ -4,8 +4,9 @@
 //! user's files; [`preprocess`] turns each into a tensor, [`backbone`] into features,
 //! [`cache`] keeps them ([`features`] does all that in parallel). [`candidates`] says
 //! which recipes are worth trying, [`search`] cross-validates them, [`recipe`] trains
-//! one, with [`extras`] where asked for, [`head`] holds the result. [`session`] is the whole job, [`forecast`] says
-//! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
+//! one, with [`extras`] where asked for, [`head`] holds the result. [`curve`] says what
+//! more samples would bring. [`session`] is the whole job, [`forecast`] says beforehand
+//! what it will take, [`evaluation`] and [`report`] what came of it.
 //! [`store`] is the one place that writes files, [`error`] the one error type.
 //!
 //! The arithmetic of training is in crate `fieldtune-core`, flags and printing in
@@ -17,6 +18,7 @@ pub mod backbone;
 pub mod budget;
 pub mod cache;
 pub mod candidates;
+pub mod curve;
 pub mod error;
 pub mod evaluation;
 pub mod extras;

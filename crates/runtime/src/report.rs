@@ -2,6 +2,7 @@
 //! script, for a browser or a phone. What stands in it and in which order is here; how
 //! it looks is in `report/`. Nothing is written to disk here.
 
+mod curve;
 mod page;
 mod pictures;
 mod plots;
@@ -50,6 +51,7 @@ impl Report<'_> {
             self.head(),
             self.expected(),
             self.test(),
+            curve::enough(&self.outcome.curve),
             self.calibration(),
             self.mistakes(),
             self.recognised(),
@@ -229,6 +231,7 @@ impl Report<'_> {
             (features.as_str(), second(seconds.features)),
             ("Search", second(seconds.search)),
             ("Final training", second(seconds.train)),
+            ("Learning curve", second(seconds.curve)),
         ];
         let rows = rows.map(|(what, value)| (false, vec![text(what), value]));
         let mut body = table("", &["Part", "Taken"], &rows);

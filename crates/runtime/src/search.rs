@@ -321,14 +321,15 @@ fn choose(tried: &[Tried], classes: usize) -> usize {
     chosen.0
 }
 
-fn fold_count(folds: &[usize]) -> usize {
+/// Folds of a split that [`folds`] made.
+pub(crate) fn fold_count(folds: &[usize]) -> usize {
     let held_out = folds.iter().filter(|fold| **fold != ALWAYS_TRAINED);
     held_out.max().map_or(0, |fold| fold + 1)
 }
 
 /// A fold for each sample: groups stay whole, classes are spread evenly, and samples
 /// of a class with a single group are never held out.
-fn folds(data: &Data<'_>, seed: u64) -> Vec<usize> {
+pub(crate) fn folds(data: &Data<'_>, seed: u64) -> Vec<usize> {
     let mut units = units(data, 0..data.len());
     let mut per_class = vec![0; data.classes];
     units.iter().for_each(|unit| per_class[unit.label] += 1);

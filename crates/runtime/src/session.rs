@@ -11,6 +11,8 @@ use crate::backbone::Identity;
 use crate::budget::peak_rss_bytes;
 use crate::cache::Cache;
 use crate::candidates::{self, Wishes};
+use crate::curve::measure::Study;
+use crate::curve::{self, Curve, NoCurve};
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluation::{Evaluation, evaluate};
 use crate::features::{self, FeatureMatrix, LazyBackbone, Source};
@@ -29,6 +31,8 @@ pub enum Stage {
     Features,
     /// Recipes are cross-validated.
     Search,
+    /// Heads of parts of the samples are trained, to see what more would bring.
+    Curve,
 }
 
 /// Told how far a job is. Called from several threads.
@@ -107,6 +111,8 @@ pub struct Outcome {
     pub cache_failure: Option<Error>,
     /// Cross-validated figures: what the head is expected to do on new samples.
     pub expected: Option<Evaluation>,
+    /// What more samples would bring, or why that cannot be said.
+    pub curve: std::result::Result<Curve, NoCurve>,
     /// Which sample each row of the cross-validation was, for the report.
     pub held_out: Vec<Judged>,
     /// Where the time went.
@@ -137,6 +143,8 @@ pub struct Seconds {
     pub search: f64,
     /// The final training.
     pub train: f64,
+    /// The learning curve.
+    pub curve: f64,
 }
 
 /// What an evaluation brought.
@@ -250,11 +258,15 @@ impl Session {
         )?;
         let train = start.elapsed().as_secs_f64() - features - search;
         let arena_bytes = trained.arena_bytes;
+        progress.at(Stage::Curve, 0, 1);
+        let curve = self.curve(&data, &found, &set.labels)?;
+        let curve_seconds = start.elapsed().as_secs_f64() - features - search - train;
         let head = self.head(set, &data, identity(&backbone, &data), &found, trained);
         Ok(Outcome {
             expected: found
                 .held_out()
                 .map(|held_out| held_out.evaluation(&set.labels)),
+            curve,
             held_out: judged(set, matrix, &found, &head),
             head,
             samples: data.len(),
@@ -267,6 +279,7 @@ impl Session {
                 features,
                 search,
                 train,
+                curve: curve_seconds,
             },
             arena_bytes,
             peak_rss_bytes: peak_rss_bytes(),
@@ -422,12 +435,34 @@ impl Session {
             .for_each(|label| counts[usize::from(*label)] += 1);
         let candidates = candidates::candidates(&self.settings.wishes, &counts);
         let tell = |done, all| progress.at(Stage::Search, done, all);
+        self.pool()?.install(|| search.run(&candidates, &tell))
+    }
+
+    /// The learning curve of the recipe found, in a part of the time for the search.
+    fn curve(
+        &self,
+        data: &Data<'_>,
+        found: &Found,
+        labels: &[String],
+    ) -> Result<std::result::Result<Curve, NoCurve>> {
+        let study = Study {
+            data: *data,
+            recipe: &found.recipe,
+            seed: self.settings.seed,
+            kernel: self.kernel(),
+            time: self.settings.time / CURVE_SHARE,
+        };
+        let held_out = found.held_out();
+        let pool = self.pool()?;
+        pool.install(|| curve::curve(&study, held_out, labels))
+    }
+
+    fn pool(&self) -> Result<rayon::ThreadPool> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.settings.threads.max(1));
-        let pool = pool.build().map_err(|error| {
+        pool.build().map_err(|error| {
             let what = format_args!("threads cannot be started ({error}); lower --threads");
             Error::new(ErrorKind::Failed, what)
-        })?;
-        pool.install(|| search.run(&candidates, &tell))
+        })
     }
 
     fn head(
@@ -477,6 +512,9 @@ fn mean(matrices: Vec<FeatureMatrix>) -> FeatureMatrix {
     }
     mean
 }
+
+/// The learning curve may take one part in so many of `--time`.
+pub(crate) const CURVE_SHARE: u32 = 4;
 
 /// One in this many samples of the trained classes may be called unknown.
 const ONE_IN_UNKNOWN: usize = 50;

@@ -139,11 +139,13 @@ fn outcome(labels: [&str; 2], n: usize) -> Outcome {
         from_cache: 0,
         cache_failure: None,
         expected: (n > 0).then_some(evaluation),
+        curve: Err(crate::curve::NoCurve::TooFewSamples),
         held_out: judged,
         seconds: Seconds {
             features: 1.25,
             search: 2.5,
             train: 0.75,
+            curve: 0.5,
         },
         arena_bytes: 3 << 20,
         peak_rss_bytes: Some(40 << 20),
