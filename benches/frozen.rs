@@ -85,3 +85,30 @@ pub fn features(folders: &[&Path]) -> Result<(Features, usize), Failure> {
     }
     Ok((all, first.unwrap_or(0)))
 }
+
+/// Features of pictures in memory, each with its label.
+///
+/// # Errors
+/// When the backbone or the cache cannot be used.
+pub fn of_pictures(pictures: &[(Vec<u8>, usize)]) -> Result<Features, Failure> {
+    let model = Model::embedded()?;
+    let backbone = model.cut_at(&model.manifest().default_cut)?;
+    let cache = Cache::open(&work_folder("field").join("cache"))?;
+    let sources: Vec<Source<'_>> = pictures
+        .iter()
+        .map(|(bytes, label)| Source {
+            path: Path::new("picture in memory"),
+            label: *label,
+            bytes: Some(bytes),
+        })
+        .collect();
+    let view = |view| extract(&backbone, &sources, view, &cache, 2, &|_, _| {});
+    let (upright, mirrored) = (view(View::Original)?, view(View::Mirrored)?);
+    let labels: Vec<u16> = upright.labels.iter().map(|label| *label as u16).collect();
+    Ok(Features {
+        classes: labels.iter().max().map_or(0, |most| usize::from(*most) + 1),
+        width: upright.features,
+        views: [upright.values, mirrored.values],
+        labels,
+    })
+}

@@ -1,0 +1,326 @@
+//! Does the forecast of `train` hold? `cargo bench --bench curve [-- DRAWS] [--refit]`.
+//!
+//! From 5, 10 and 20 samples a class the accuracy of a head trained on twice as many is
+//! forecast, then that head is trained, by the same search, and measured on all samples
+//! of the data set that neither was trained on. Counted: how often its accuracy lies in
+//! the interval, and how wide the interval is. Also whether the class said to need
+//! samples most is one that the head at hand recognises worst.
+//!
+//! Data: `../shared/data/neu-surface-defects`, `hymenoptera`, and the first 160 test
+//! pictures a class of `mnist` and `cifar10`. What was measured goes to
+//! `benches/results/curve-cases.jsonl`, the figures to `curve.json`; with `--refit` the
+//! law is fitted to the kept measurements again and nothing is trained.
+
+mod pictures;
+
+use std::path::Path;
+use std::time::Duration;
+
+use fieldtune::candidates::{Wishes, candidates};
+use fieldtune::curve::measure::{Study, Tally};
+use fieldtune::curve::{CONFIDENCE, Curve, curve};
+use fieldtune::recipe::{Data, Trained, train};
+use fieldtune::search::{Found, Search, best};
+use fieldtune_benches::frozen::{Features, features, of_pictures};
+use fieldtune_benches::{Failure, machine, results, shared};
+use fieldtune_core::Kernel;
+use fieldtune_core::random::Random;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Samples a class from which is forecast.
+const SIZES: [usize; 3] = [5, 10, 20];
+/// Pictures a class of the large data sets.
+const EACH: usize = 160;
+/// Time enough for every search and curve here.
+const TIME: Duration = Duration::from_secs(600);
+
+/// Samples trained on, heads, judgements and wrong ones of each class.
+type Counts = (usize, usize, Vec<usize>, Vec<usize>);
+
+/// One forecast and what came of it.
+#[derive(Serialize, Deserialize)]
+struct Case {
+    set: String,
+    samples_a_class: usize,
+    draw: u64,
+    classes: usize,
+    /// By size, the smallest first.
+    tallies: Vec<Counts>,
+    /// Accuracy on the test samples of the head at hand and of one of twice the samples.
+    now: f64,
+    twice: f64,
+    /// Recall of each class by the head at hand, on the test samples.
+    recalls: Vec<f64>,
+}
+
+fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let draws = arguments.iter().find_map(|a| a.parse().ok()).unwrap_or(20);
+    let path = results().join("curve-cases.jsonl");
+    let cases = if arguments.iter().any(|argument| argument == "--refit") {
+        kept(&path)?
+    } else {
+        let cases = measured(draws)?;
+        let lines: Result<Vec<String>, _> = cases.iter().map(serde_json::to_string).collect();
+        std::fs::write(&path, lines?.join("\n") + "\n")?;
+        cases
+    };
+    let report = json!({
+        "machine": machine(),
+        "confidence": CONFIDENCE,
+        "cells": cells(&cases)?,
+    });
+    let path = results().join("curve.json");
+    std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+    println!("written: {}", path.display());
+    Ok(())
+}
+
+fn kept(path: &Path) -> Result<Vec<Case>, Failure> {
+    let text = std::fs::read_to_string(path)?;
+    let cases: Result<Vec<Case>, _> = text.lines().map(serde_json::from_str).collect();
+    Ok(cases?)
+}
+
+fn measured(draws: u64) -> Result<Vec<Case>, Failure> {
+    let insects = shared("data/hymenoptera")?;
+    let sets = [
+        ("neu", features(&[&shared("data/neu-surface-defects")?])?.0),
+        (
+            "hymenoptera",
+            features(&[&insects.join("train"), &insects.join("val")])?.0,
+        ),
+        ("mnist", of_pictures(&pictures::mnist(EACH)?)?),
+        ("cifar10", of_pictures(&pictures::cifar10(EACH)?)?),
+    ];
+    let mut cases = Vec::new();
+    for (name, features) in &sets {
+        for samples_a_class in SIZES {
+            for draw in 0..draws {
+                let case = case(name, features, samples_a_class, draw)?;
+                eprintln!(
+                    "{name} {samples_a_class} {draw}: {:.4} {:.4}",
+                    case.now, case.twice
+                );
+                cases.push(case);
+            }
+        }
+    }
+    Ok(cases)
+}
+
+fn case(
+    set: &str,
+    features: &Features,
+    samples_a_class: usize,
+    draw: u64,
+) -> Result<Case, Failure> {
+    let mut random = Random::new(0xc0_0e5e + draw);
+    let mut classes = vec![Vec::new(); features.classes];
+    for (row, label) in features.labels.iter().enumerate() {
+        classes[usize::from(*label)].push(row);
+    }
+    classes.iter_mut().for_each(|rows| random.shuffle(rows));
+    let part = |from: usize, to: usize| -> Vec<usize> {
+        let rows = classes.iter();
+        rows.flat_map(|rows| rows.iter().take(to).skip(from).copied())
+            .collect()
+    };
+    let test = part(2 * samples_a_class, usize::MAX);
+    let at_hand = part(0, samples_a_class);
+    let (head, tallies) = with_data(features, &at_hand, |data| {
+        let (found, head) = trained(data, draw)?;
+        let labels = names(features.classes);
+        let study = Study {
+            data: *data,
+            recipe: &found.recipe,
+            seed: draw,
+            kernel: Kernel::best(),
+            time: TIME,
+        };
+        Ok((head, tallies(&study, &found, &labels)?))
+    })?;
+    let (now, recalls) = judged(features, &head, &test)?;
+    let twice = with_data(features, &part(0, 2 * samples_a_class), |data| {
+        Ok(trained(data, draw)?.1)
+    })?;
+    Ok(Case {
+        set: set.into(),
+        samples_a_class,
+        draw,
+        classes: features.classes,
+        tallies,
+        now,
+        twice: judged(features, &twice, &test)?.0,
+        recalls,
+    })
+}
+
+/// What the product measures, as it does it.
+fn tallies(study: &Study<'_>, found: &Found, labels: &[String]) -> Result<Vec<Counts>, Failure> {
+    let curve = curve(study, found.held_out(), labels)?.map_err(|reason| reason.to_string())?;
+    let tallies = curve.tallies.into_iter();
+    Ok(tallies
+        .map(|one| (one.trained, one.heads, one.judged, one.wrong))
+        .collect())
+}
+
+fn names(classes: usize) -> Vec<String> {
+    (0..classes).map(|class| class.to_string()).collect()
+}
+
+fn with_data<T>(
+    features: &Features,
+    rows: &[usize],
+    work: impl FnOnce(&Data<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let (chosen, labels) = features.chosen(rows);
+    let views: Vec<&[f32]> = chosen.iter().map(Vec::as_slice).collect();
+    work(&Data {
+        views: &views,
+        labels: &labels,
+        groups: &[],
+        features: features.width,
+        classes: features.classes,
+    })
+}
+
+/// As `fieldtune train` does without flags.
+fn trained(data: &Data<'_>, seed: u64) -> Result<(Found, Trained), Failure> {
+    let kernel = Kernel::best();
+    let mut counts = vec![0; data.classes];
+    data.labels
+        .iter()
+        .for_each(|label| counts[usize::from(*label)] += 1);
+    let search = Search {
+        data: *data,
+        seed,
+        kernel,
+        time: TIME,
+    };
+    let found = search.run(&candidates(&Wishes::default(), &counts), &|_, _| {})?;
+    let all: Vec<usize> = (0..data.len()).collect();
+    let head = train(&found.recipe, data, &all, seed, kernel)?;
+    Ok((found, head))
+}
+
+/// Accuracy, and recall of each class.
+fn judged(features: &Features, head: &Trained, test: &[usize]) -> Result<(f64, Vec<f64>), Failure> {
+    let logits = head.logits(&features.mean(test), Kernel::best())?;
+    let mut tally = Tally::new(features.classes, 0);
+    for (row, logits) in test.iter().zip(logits.chunks_exact(features.classes)) {
+        debug_assert!(best(logits) < features.classes);
+        tally.add(features.labels[*row], logits);
+    }
+    let pairs = tally.wrong.iter().zip(&tally.judged);
+    let recalls = pairs.map(|(wrong, judged)| 1.0 - *wrong as f64 / (*judged).max(1) as f64);
+    Ok((1.0 - tally.error(), recalls.collect()))
+}
+
+/// Figures of one data set and size.
+#[derive(Serialize)]
+struct Cell {
+    set: String,
+    samples_a_class: usize,
+    cases: usize,
+    held: usize,
+    below: usize,
+    width: f64,
+    expected: f64,
+    twice: f64,
+    now: f64,
+    /// Cases in which a class was named, and those in which it is among the worst third.
+    named: usize,
+    among_worst: usize,
+}
+
+fn cells(cases: &[Case]) -> Result<Value, Failure> {
+    let mut cells: Vec<Cell> = Vec::new();
+    for case in cases {
+        let same =
+            |cell: &Cell| cell.set == case.set && cell.samples_a_class == case.samples_a_class;
+        let index = cells.iter().position(same).unwrap_or_else(|| {
+            cells.push(Cell::new(case));
+            cells.len() - 1
+        });
+        cells[index].add(case);
+    }
+    println!(
+        "set          n  held  below  width  expected  2n     now    named, among worst third"
+    );
+    for cell in &mut cells {
+        let count = cell.cases.max(1) as f64;
+        for sum in [
+            &mut cell.width,
+            &mut cell.expected,
+            &mut cell.twice,
+            &mut cell.now,
+        ] {
+            *sum *= 100.0 / count;
+        }
+        println!(
+            "{:12} {:2} {:3}/{} {:3} {:8.2} {:8.2} {:6.2} {:6.2} {:4} {:4}",
+            cell.set,
+            cell.samples_a_class,
+            cell.held,
+            cell.cases,
+            cell.below,
+            cell.width,
+            cell.expected,
+            cell.twice,
+            cell.now,
+            cell.named,
+            cell.among_worst
+        );
+    }
+    let held: usize = cells.iter().map(|cell| cell.held).sum();
+    println!("all: {held} of {} held", cases.len());
+    Ok(serde_json::to_value(&cells)?)
+}
+
+impl Cell {
+    fn new(case: &Case) -> Self {
+        Self {
+            set: case.set.clone(),
+            samples_a_class: case.samples_a_class,
+            cases: 0,
+            held: 0,
+            below: 0,
+            width: 0.0,
+            expected: 0.0,
+            twice: 0.0,
+            now: 0.0,
+            named: 0,
+            among_worst: 0,
+        }
+    }
+
+    fn add(&mut self, case: &Case) {
+        let tally = |(trained, heads, judged, wrong): &Counts| Tally {
+            trained: *trained,
+            heads: *heads,
+            judged: judged.clone(),
+            wrong: wrong.clone(),
+        };
+        let tallies: Vec<Tally> = case.tallies.iter().map(tally).collect();
+        let samples = case.samples_a_class * case.classes;
+        let curve = Curve::new(&tallies, samples, &names(case.classes));
+        let range = curve.accuracy(2.0 * case.samples_a_class as f64);
+        self.cases += 1;
+        self.held += usize::from((range.low..=range.high).contains(&case.twice));
+        self.below += usize::from(case.twice < range.low);
+        self.width += range.high - range.low;
+        self.expected += range.expected;
+        self.twice += case.twice;
+        self.now += case.now;
+        if let Some(class) = curve.neediest.and_then(|name| name.parse::<usize>().ok()) {
+            let worse = case
+                .recalls
+                .iter()
+                .filter(|recall| **recall < case.recalls[class]);
+            self.named += 1;
+            self.among_worst += usize::from(3 * worse.count() < case.classes);
+        }
+    }
+}
