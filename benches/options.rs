@@ -8,10 +8,12 @@
 
 use std::collections::BTreeMap;
 
-use fieldtune_benches::frozen::{Features, features};
-use fieldtune_benches::splits::{self, Split};
+use fieldtune::preprocess::View;
+use fieldtune::views::ViewSet;
+use fieldtune_benches::frozen::{self, Features};
+use fieldtune_benches::splits::Split;
 use fieldtune_benches::statistics::Estimate;
-use fieldtune_benches::{Failure, machine, results, shared};
+use fieldtune_benches::{Failure, machine, results};
 use fieldtune_core::Kernel;
 use fieldtune_core::adversary::Adversary;
 use fieldtune_core::decay::{Decay, Mode};
@@ -43,25 +45,13 @@ fn main() -> Result<(), Failure> {
     let seeds = std::env::args()
         .find_map(|argument| argument.parse().ok())
         .unwrap_or(10);
-    let (neu, _) = features(&[&shared("data/neu-surface-defects")?])?;
-    let insects = shared("data/hymenoptera")?;
-    let (insects, trained) = features(&[&insects.join("train"), &insects.join("val")])?;
-    let sets = [
-        (
-            "neu-surface-defects",
-            &neu,
-            splits::drawn(&neu, &SIZES, 60, seeds),
-        ),
-        (
-            "hymenoptera",
-            &insects,
-            splits::from_part(&insects, trained, &SIZES, seeds),
-        ),
-    ];
+    let sets = [frozen::neu()?, frozen::hymenoptera()?];
     let mut report = json!({"machine": machine(), "seeds": seeds, "sizes": SIZES});
     for (head, hidden) in [("linear", &[][..]), ("mlp:128", &[128])] {
-        for (set, features, splits) in &sets {
-            report[head][*set] = table(&format!("{head} on {set}"), hidden, features, splits)?;
+        for set in &sets {
+            let title = format!("{head} on {}", set.name);
+            let splits = set.splits(&SIZES, seeds);
+            report[head][set.name] = table(&title, hidden, &set.features, &splits)?;
             let text = serde_json::to_string_pretty(&report)? + "\n";
             std::fs::write(results().join("options.json"), text)?;
         }
@@ -256,10 +246,11 @@ impl Samples for Rows {
 impl Rows {
     /// Both views of some samples.
     fn new(features: &Features, rows: &[usize]) -> Self {
-        let (views, labels) = features.chosen(rows);
+        let views = [View::Original, View::Mirrored].map(|view| features.view(view, rows));
+        let labels: Vec<u16> = rows.iter().map(|row| features.labels[*row]).collect();
         Self {
             values: transformed(views.concat(), features.width),
-            labels: [labels.clone(), labels].concat(),
+            labels: labels.repeat(views.len()),
             width: features.width,
         }
     }
@@ -321,7 +312,10 @@ fn accuracy(
     } else {
         fit(&mut trainer, &rows, epochs, rate, &mut order, &mut labels)?;
     }
-    let tested = transformed(features.mean(&split.test), features.width);
+    let tested = transformed(
+        features.mean(&split.test, ViewSet::MIRRORED),
+        features.width,
+    );
     let count = split.test.len();
     let need = predict::workspace_elements(&network, count, options.kernel);
     let mut logits = vec![0.0; count * features.classes];

@@ -6,7 +6,7 @@ use crate::frozen::Features;
 
 /// Rows of one training and one test set.
 pub struct Split {
-    /// Training samples of each class; 0 for all there are.
+    /// Training samples of each class.
     pub samples_per_class: usize,
     /// Seed of the draw and of training.
     pub seed: u64,
@@ -40,14 +40,20 @@ pub fn from_part(features: &Features, trained: usize, sizes: &[usize], seeds: u6
     })
 }
 
-/// Trains on the first `trained` rows, tests on all others.
-pub fn whole(features: &Features, trained: usize) -> Split {
-    Split {
-        samples_per_class: 0,
-        seed: 0,
-        train: (0..trained).collect(),
-        test: (trained..features.labels.len()).collect(),
-    }
+/// Draws training samples from all groups but one, in turn, and tests on that one.
+pub fn new_groups(features: &Features, sizes: &[usize], seeds: u64) -> Vec<Split> {
+    let groups = features.groups.iter().max().map_or(1, |most| most + 1);
+    each(sizes, seeds, |size, seed| {
+        let held_out = seed as usize % groups;
+        let is_tested = |row: &usize| features.groups[*row] == held_out;
+        let all = 0..features.labels.len();
+        let mut train = Vec::new();
+        for mut rows in shuffled(features, all.clone(), seed) {
+            rows.retain(|row| !is_tested(row));
+            train.extend(rows.into_iter().take(size));
+        }
+        (train, all.filter(is_tested).collect())
+    })
 }
 
 fn each(

@@ -12,12 +12,14 @@ use std::sync::OnceLock;
 
 use fieldtune::cache::Cache;
 use fieldtune::candidates::{Wishes, candidates};
+use fieldtune::data::Data;
 use fieldtune::features::{Source, extract};
 use fieldtune::head::Head;
 use fieldtune::model::Model;
 use fieldtune::preprocess::View;
-use fieldtune::recipe::{Data, Shape, train};
+use fieldtune::recipe::{Shape, train};
 use fieldtune::samples::SampleSet;
+use fieldtune::views::ViewSet;
 use fieldtune_core::Kernel;
 use fieldtune_tests::{demo_samples, fieldtune, run, scratch};
 
@@ -86,6 +88,7 @@ fn linear_head_with(kernel: Kernel) -> (String, Vec<f32>) {
     let labels: Vec<u16> = original.labels.iter().map(|label| *label as u16).collect();
     let data = Data {
         views: &[&original.values, &mirrored.values],
+        held: ViewSet::MIRRORED,
         labels: &labels,
         groups: &[],
         features: original.features,

@@ -22,7 +22,7 @@ fn head<'a>(parameters: &'a [u8], shift: &'a [u8]) -> Head<'a> {
             cut: "features",
             features: 4,
             preprocessing: "rgb",
-            mirrored: true,
+            views: 1,
         },
         transform: Transform {
             signed_root: true,

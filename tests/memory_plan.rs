@@ -6,7 +6,7 @@ use std::path::Path;
 use fieldtune_tests::{demo_samples, fieldtune, run, scratch};
 use serde_json::Value;
 
-/// Flags under which memory differs: threads, head, batch, mirror images.
+/// Flags under which memory differs: threads, head, batch, views.
 const JOBS: [&[&str]; 4] = [
     &["--threads", "1"],
     &["--threads", "2"],
@@ -20,7 +20,14 @@ const JOBS: [&[&str]; 4] = [
         "--epochs",
         "2",
     ],
-    &["--threads", "1", "--no-mirror", "--head", "prototype"],
+    &[
+        "--threads",
+        "1",
+        "--views",
+        "original",
+        "--head",
+        "prototype",
+    ],
 ];
 
 fn train(head: &Path, flags: &[&str]) -> std::process::Command {

@@ -6,12 +6,10 @@
 //! the interval, and how wide the interval is. Also whether the class said to need
 //! samples most is one that the head at hand recognises worst.
 //!
-//! Data: `../shared/data/neu-surface-defects`, `hymenoptera`, and the first 160 test
-//! pictures a class of `mnist` and `cifar10`. What was measured goes to
+//! Data: `../shared/data/neu-surface-defects`, `hymenoptera`, and test pictures of
+//! `mnist` and `cifar10`, at most 120 samples a class. What was measured goes to
 //! `benches/results/curve-cases.jsonl`, the figures to `curve.json`; with `--refit` the
 //! law is fitted to the kept measurements again and nothing is trained.
-
-mod pictures;
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,10 +17,11 @@ use std::time::Duration;
 use fieldtune::candidates::{Wishes, candidates};
 use fieldtune::curve::measure::{Study, Tally};
 use fieldtune::curve::{CONFIDENCE, Curve, curve};
-use fieldtune::recipe::{Data, Trained, train};
+use fieldtune::data::Data;
+use fieldtune::recipe::{Trained, train};
 use fieldtune::search::{Found, Search, best};
-use fieldtune_benches::frozen::{Features, features, of_pictures};
-use fieldtune_benches::{Failure, machine, results, shared};
+use fieldtune_benches::frozen::{self, Features};
+use fieldtune_benches::{Failure, machine, results};
 use fieldtune_core::Kernel;
 use fieldtune_core::random::Random;
 use serde::{Deserialize, Serialize};
@@ -30,8 +29,6 @@ use serde_json::{Value, json};
 
 /// Samples a class from which is forecast.
 const SIZES: [usize; 3] = [5, 10, 20];
-/// Pictures a class of the large data sets.
-const EACH: usize = 160;
 /// Time enough for every search and curve here.
 const TIME: Duration = Duration::from_secs(600);
 
@@ -84,18 +81,15 @@ fn kept(path: &Path) -> Result<Vec<Case>, Failure> {
 }
 
 fn measured(draws: u64) -> Result<Vec<Case>, Failure> {
-    let insects = shared("data/hymenoptera")?;
     let sets = [
-        ("neu", features(&[&shared("data/neu-surface-defects")?])?.0),
-        (
-            "hymenoptera",
-            features(&[&insects.join("train"), &insects.join("val")])?.0,
-        ),
-        ("mnist", of_pictures(&pictures::mnist(EACH)?)?),
-        ("cifar10", of_pictures(&pictures::cifar10(EACH)?)?),
+        frozen::neu()?,
+        frozen::hymenoptera()?,
+        frozen::mnist()?,
+        frozen::cifar10()?,
     ];
     let mut cases = Vec::new();
-    for (name, features) in &sets {
+    for set in &sets {
+        let (name, features) = (set.name, &set.features);
         for samples_a_class in SIZES {
             for draw in 0..draws {
                 let case = case(name, features, samples_a_class, draw)?;
@@ -175,15 +169,7 @@ fn with_data<T>(
     rows: &[usize],
     work: impl FnOnce(&Data<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let (chosen, labels) = features.chosen(rows);
-    let views: Vec<&[f32]> = chosen.iter().map(Vec::as_slice).collect();
-    work(&Data {
-        views: &views,
-        labels: &labels,
-        groups: &[],
-        features: features.width,
-        classes: features.classes,
-    })
+    features.chosen(rows).with(work)
 }
 
 /// As `fieldtune train` does without flags.
@@ -207,7 +193,7 @@ fn trained(data: &Data<'_>, seed: u64) -> Result<(Found, Trained), Failure> {
 
 /// Accuracy, and recall of each class.
 fn judged(features: &Features, head: &Trained, test: &[usize]) -> Result<(f64, Vec<f64>), Failure> {
-    let logits = head.logits(&features.mean(test), Kernel::best())?;
+    let logits = head.logits(&features.mean(test, head.views), Kernel::best())?;
     let mut tally = Tally::new(features.classes, 0);
     for (row, logits) in test.iter().zip(logits.chunks_exact(features.classes)) {
         debug_assert!(best(logits) < features.classes);

@@ -1,129 +1,168 @@
-//! Our default against plain classifiers on the same frozen features and the same
-//! splits: `cargo bench --bench field [-- SEEDS]`.
+//! Our default against plain classifiers on the same frozen features and the same splits:
+//! `cargo bench --bench field [-- --seeds 10 --only SET --report]`. With `--study` every
+//! candidate of the search is trained and cross-validated alone instead: what each choice
+//! brings, and what a rule of choosing among them would get.
 //!
-//! Data: `../shared/data/neu-surface-defects` and `hymenoptera`. The references run in
-//! `reference.py`, in a virtual environment with the pinned scikit-learn of
-//! `requirements.txt`; needs python3 with venv. They see the features of the upright
-//! image, and in a second run the mean of the features of the image and its mirror
-//! image, which is what our default predicts from. Results go to
-//! `benches/results/field.json`, the table to standard output.
+//! Data: `../shared/data`. The references run in `reference.py`, in a virtual environment
+//! with the pinned scikit-learn of `requirements.txt`; needs python3 with venv. They see
+//! the features of the sample as it is: other views are a part of our recipe.
+//!
+//! Each set is kept in `benches/results/field.json` when it is done; the next run goes on
+//! with the others (`--again` measures all anew).
 
 mod reference;
+mod study;
+mod table;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use fieldtune::candidates::{Wishes, candidates};
-use fieldtune::recipe::{Data, train};
+use fieldtune::data::Data;
+use fieldtune::error::Error;
+use fieldtune::recipe::{Recipe, Trained, train};
 use fieldtune::search::{Search, best};
-use fieldtune_benches::frozen::{Features, features};
-use fieldtune_benches::splits::{self, Split};
-use fieldtune_benches::{Failure, machine, results, shared};
+use fieldtune_benches::frozen::{self, Features, Set};
+use fieldtune_benches::splits::Split;
+use fieldtune_benches::{Failure, machine, results};
 use fieldtune_core::Kernel;
 use serde_json::{Value, json};
 
-/// Method to accuracies, in the order of the splits of one cell.
+/// Samples a class.
+const SIZES: [usize; 7] = [1, 2, 3, 5, 10, 20, 50];
+
+/// Accuracies by samples a class and method, in the order of the splits.
 pub type Cells = BTreeMap<usize, BTreeMap<String, Vec<f64>>>;
 
-fn main() -> Result<(), Failure> {
-    let seeds = std::env::args()
-        .filter_map(|a| a.parse().ok())
-        .next()
-        .unwrap_or(10);
-    let mut report = json!({"machine": machine(), "seeds": seeds});
-    let (neu, _) = features(&[&shared("data/neu-surface-defects")?])?;
-    let neu_splits = splits::drawn(&neu, &[1, 2, 3, 5, 10, 20, 50], 60, seeds);
-    report["neu-surface-defects"] = compare("neu-surface-defects", &neu, &neu_splits)?;
-    let hymenoptera = shared("data/hymenoptera")?;
-    let (insects, trained) = features(&[&hymenoptera.join("train"), &hymenoptera.join("val")])?;
-    let mut insect_splits = splits::from_part(&insects, trained, &[1, 2, 3, 5, 10, 20, 50], seeds);
-    insect_splits.push(splits::whole(&insects, trained));
-    report["hymenoptera"] = compare("hymenoptera", &insects, &insect_splits)?;
-    let path = results().join("field.json");
-    std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
-    println!("written: {}", path.display());
-    Ok(())
+#[derive(Parser)]
+struct Arguments {
+    /// Draws of training samples.
+    #[arg(long, default_value_t = 10)]
+    seeds: u64,
+    /// Only this set.
+    #[arg(long)]
+    only: Option<String>,
+    /// Samples a class.
+    #[arg(long, value_delimiter = ',', default_values_t = SIZES)]
+    sizes: Vec<usize>,
+    /// Measure sets again that are done.
+    #[arg(long)]
+    again: bool,
+    /// Print what was kept; train nothing.
+    #[arg(long)]
+    report: bool,
+    /// Train and cross-validate every candidate.
+    #[arg(long)]
+    study: bool,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
-fn compare(name: &str, features: &Features, splits: &[Split]) -> Result<Value, Failure> {
+type Loader = fn() -> Result<Set, Failure>;
+
+fn main() -> Result<(), Failure> {
+    let arguments = Arguments::parse();
+    if arguments.study {
+        return study::run(&arguments);
+    }
+    let path = results().join("field.json");
+    let mut report: Value = std::fs::read(&path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_else(|| json!({}));
+    if !arguments.report {
+        for (name, load) in sets(&arguments) {
+            if !arguments.again && report["sets"][name]["seeds"] == json!(arguments.seeds) {
+                println!("{name}: kept; --again measures it again");
+                continue;
+            }
+            let mut kept = compare(&load()?, &arguments)?;
+            kept["machine"] = machine();
+            report["sets"][name] = kept;
+            std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+        }
+    }
+    table::print(&report)
+}
+
+fn sets(arguments: &Arguments) -> Vec<(&'static str, Loader)> {
+    let all: [(&str, Loader); 5] = [
+        ("hymenoptera", frozen::hymenoptera),
+        ("neu", frozen::neu),
+        ("mnist", frozen::mnist),
+        ("cifar10", frozen::cifar10),
+        ("spoken-digits", frozen::spoken_digits),
+    ];
+    let wanted = |name: &str| arguments.only.as_deref().is_none_or(|only| only == name);
+    all.into_iter().filter(|(name, _)| wanted(name)).collect()
+}
+
+fn compare(set: &Set, arguments: &Arguments) -> Result<Value, Failure> {
+    let splits = set.splits(&arguments.sizes, arguments.seeds);
     let mut cells = Cells::new();
-    let mut seconds = 0.0;
+    let mut chosen = BTreeMap::<String, usize>::new();
+    let start = Instant::now();
     for (index, split) in splits.iter().enumerate() {
-        let start = Instant::now();
-        let ours = accuracy(features, split)?;
-        seconds += start.elapsed().as_secs_f64();
+        let (recipe, ours) = accuracy(&set.features, split)?;
+        *chosen.entry(recipe.to_string()).or_default() += 1;
         let methods = cells.entry(split.samples_per_class).or_default();
         methods.entry("fieldtune".into()).or_default().push(ours);
-        eprintln!("{name} {}/{}: {ours:.4}", index + 1, splits.len());
+        eprintln!("{} {}/{}: {ours:.4}", set.name, index + 1, splits.len());
     }
-    reference::add(name, features, splits, &mut cells)?;
-    print_table(name, &cells);
+    let seconds = start.elapsed().as_secs_f64() / splits.len() as f64;
+    reference::add(set, &splits, &mut cells)?;
     let cells: BTreeMap<String, _> = cells
         .into_iter()
-        .map(|(n, methods)| (cell_name(n), methods))
+        .map(|(size, methods)| (size.to_string(), methods))
         .collect();
-    Ok(json!({"accuracy": cells, "seconds_a_training": seconds / splits.len() as f64}))
+    Ok(json!({
+        "seeds": arguments.seeds,
+        "accuracy": cells,
+        "chosen": chosen,
+        "seconds_a_training": seconds,
+    }))
 }
 
 /// Trains as `fieldtune train` does without flags, and measures on the split's test rows.
-fn accuracy(features: &Features, split: &Split) -> Result<f64, Failure> {
-    let (chosen, labels) = features.chosen(&split.train);
-    let views: Vec<&[f32]> = chosen.iter().map(Vec::as_slice).collect();
-    let data = Data {
-        views: &views,
-        labels: &labels,
-        groups: &[],
-        features: features.width,
-        classes: features.classes,
-    };
+fn accuracy(features: &Features, split: &Split) -> Result<(Recipe, f64), Failure> {
+    let kernel = Kernel::best();
+    let found = features.chosen(&split.train).with(|data| {
+        let search = Search {
+            data: *data,
+            seed: split.seed,
+            kernel,
+            time: Duration::from_secs(600),
+        };
+        let candidates = candidates(&Wishes::default(), &counts(data));
+        let found = search.run(&candidates, &|_, _| {})?;
+        let head = train(&found.recipe, data, &all(data), split.seed, kernel)?;
+        Ok::<_, Error>((found.recipe, head))
+    });
+    let (recipe, head) = found?;
+    Ok((recipe, share_right(features, &head, &split.test)?))
+}
+
+/// Samples of each class.
+fn counts(data: &Data<'_>) -> Vec<usize> {
     let mut counts = vec![0; data.classes];
-    labels
+    data.labels
         .iter()
         .for_each(|label| counts[usize::from(*label)] += 1);
-    let all: Vec<usize> = (0..data.len()).collect();
-    let kernel = Kernel::best();
-    let search = Search {
-        data,
-        seed: split.seed,
-        kernel,
-        time: Duration::from_secs(60),
-    };
-    let found = search.run(&candidates(&Wishes::default(), &counts), &|_, _| {})?;
-    let head = train(&found.recipe, &data, &all, split.seed, kernel)?;
-    let tested = features.mean(&split.test);
-    let logits = head.logits(&tested, kernel)?;
-    let hits = logits.chunks(features.classes).zip(&split.test);
+    counts
+}
+
+fn all(data: &Data<'_>) -> Vec<usize> {
+    (0..data.len()).collect()
+}
+
+/// Accuracy of a head on some rows.
+fn share_right(features: &Features, head: &Trained, rows: &[usize]) -> Result<f64, Failure> {
+    let logits = head.logits(&features.mean(rows, head.views), Kernel::best())?;
+    let hits = logits.chunks(features.classes).zip(rows);
     let right = hits
         .filter(|(row, test)| best(row) == usize::from(features.labels[**test]))
         .count();
-    Ok(right as f64 / split.test.len() as f64)
-}
-
-fn cell_name(samples_per_class: usize) -> String {
-    match samples_per_class {
-        0 => "all".into(),
-        n => n.to_string(),
-    }
-}
-
-fn print_table(name: &str, cells: &Cells) {
-    println!("\n{name}, accuracy in % (mean over draws), samples a class:");
-    let methods: Vec<&String> = cells
-        .values()
-        .next()
-        .map_or(Vec::new(), |m| m.keys().collect());
-    print!("{:32}", "");
-    cells.keys().for_each(|n| print!("{:>8}", cell_name(*n)));
-    println!();
-    for method in methods {
-        print!("{method:32}");
-        for methods in cells.values() {
-            let values = methods.get(method).map_or(&[][..], Vec::as_slice);
-            print!(
-                "{:8.2}",
-                100.0 * values.iter().sum::<f64>() / values.len().max(1) as f64
-            );
-        }
-        println!();
-    }
+    Ok(right as f64 / rows.len() as f64)
 }

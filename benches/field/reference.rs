@@ -6,46 +6,34 @@ use std::process::Command;
 use fieldtune_benches::{Failure, python, run, work_folder};
 use serde_json::{Value, json};
 
-use fieldtune_benches::frozen::Features;
+use fieldtune::preprocess::View;
+use fieldtune_benches::frozen::{Features, Set};
 use fieldtune_benches::splits::Split;
 
 use crate::Cells;
 
 /// Adds the references' accuracies to `cells`.
-pub fn add(
-    name: &str,
-    features: &Features,
-    splits: &[Split],
-    cells: &mut Cells,
-) -> Result<(), Failure> {
+///
+/// # Errors
+/// When Python or a package is missing, or the script fails.
+pub fn add(set: &Set, splits: &[Split], cells: &mut Cells) -> Result<(), Failure> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("field");
     let python = python("field", &here.join("requirements.txt"))?;
-    let all: Vec<usize> = (0..features.labels.len()).collect();
-    let inputs = [
-        ("upright", features.views[0].clone()),
-        ("mirrored", features.mean(&all)),
-    ];
-    for (kind, values) in inputs {
-        let folder = work_folder("field").join(format!("{name}-{kind}"));
-        write_inputs(&folder, &values, features, splits)?;
-        let output = folder.join("reference.json");
-        let script = here.join("reference.py");
-        run(Command::new(&python).arg(script).arg(&folder).arg(&output))?;
-        let found: Value = serde_json::from_slice(&std::fs::read(&output)?)?;
-        for result in found["results"]
-            .as_array()
-            .ok_or("reference.py gave no results")?
-        {
-            let size = result["samples_per_class"].as_u64().ok_or("no size")? as usize;
-            let method = format!("{} ({kind})", result["method"].as_str().ok_or("no method")?);
-            let accuracy = result["accuracy"].as_f64().ok_or("no accuracy")?;
-            cells
-                .entry(size)
-                .or_default()
-                .entry(method)
-                .or_default()
-                .push(accuracy);
-        }
+    let all: Vec<usize> = (0..set.features.labels.len()).collect();
+    let folder = work_folder("field").join(set.name);
+    let values = set.features.view(View::Original, &all);
+    write_inputs(&folder, &values, &set.features, splits)?;
+    let output = folder.join("reference.json");
+    let script = here.join("reference.py");
+    run(Command::new(&python).arg(script).arg(&folder).arg(&output))?;
+    let found: Value = serde_json::from_slice(&std::fs::read(&output)?)?;
+    let results = found["results"].as_array();
+    for result in results.ok_or("reference.py gave no results")? {
+        let size = result["samples_per_class"].as_u64().ok_or("no size")? as usize;
+        let method = result["method"].as_str().ok_or("no method")?;
+        let accuracy = result["accuracy"].as_f64().ok_or("no accuracy")?;
+        let methods = cells.entry(size).or_default();
+        methods.entry(method.into()).or_default().push(accuracy);
     }
     Ok(())
 }

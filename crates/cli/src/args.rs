@@ -249,9 +249,10 @@ pub struct TrainingArgs {
     /// backbone again (so it is without this flag too, unless the cache is off)
     #[arg(long)]
     pub resume: bool,
-    /// Leave mirror images out: half the work of the backbone, a little less accuracy
-    #[arg(long)]
-    pub no_mirror: bool,
+    /// Views of each sample that pass the backbone, in training and in prediction
+    /// [default: auto]
+    #[arg(long, value_enum, value_name = "VIEWS")]
+    pub views: Option<ViewsChoice>,
     /// Read flags from a TOML file; flags on the command line win
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
@@ -319,6 +320,21 @@ pub enum LayoutChoice {
     Nchw,
     /// Channels last.
     Nhwc,
+}
+
+/// `--views`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ViewsChoice {
+    /// All, of which those are kept that help.
+    Auto,
+    /// As it is: one pass of the backbone.
+    Original,
+    /// Its mirror image as well: two passes.
+    Mirrored,
+    /// Nearer and farther as well: three passes.
+    Zoomed,
+    /// All of these: four passes.
+    All,
 }
 
 /// `--decay`.

@@ -40,7 +40,7 @@ fn document(head: &Head) -> Value {
             "cut": head.backbone.cut,
             "features": head.backbone.features,
             "preprocessing": head.backbone.preprocessing,
-            "mirrored": head.mirrored,
+            "views": head.views,
         },
         "layers": layers(head),
         "parameters": head.parameters.len(),

@@ -11,11 +11,12 @@ use fieldtune::manifest::{Flags, Input, Layout};
 use fieldtune::model::Model;
 use fieldtune::recipe::Shape;
 use fieldtune::session::{Session, Settings};
+use fieldtune::views::ViewSet;
 use fieldtune::{DecayMode as Mode, Middle, Optimizer, Rise};
 
 use crate::args::{
     AdversarialAt, AdversarialLayers, BackboneArgs, Choice, DecayChoice, DecayMode, DecayTowards,
-    HeadChoice, LayoutChoice, OptimizerChoice, TrainingArgs,
+    HeadChoice, LayoutChoice, OptimizerChoice, TrainingArgs, ViewsChoice,
 };
 
 /// Seconds of search when the user sets none.
@@ -38,7 +39,6 @@ pub fn training(args: &TrainingArgs) -> Result<Session> {
     settings.memory_bytes = args.memory;
     settings.time = args.time.unwrap_or(DEFAULT_TIME);
     settings.reproducible = args.reproducible;
-    settings.unmirrored = args.no_mirror;
     session(&args.backbone, settings)
 }
 
@@ -166,6 +166,13 @@ fn wishes(args: &TrainingArgs) -> Result<Wishes> {
         },
         epochs: args.epochs,
         batch: args.batch.map(|batch| batch as usize),
+        views: match args.views {
+            None | Some(ViewsChoice::Auto) => None,
+            Some(ViewsChoice::Original) => Some(ViewSet::ORIGINAL),
+            Some(ViewsChoice::Mirrored) => Some(ViewSet::MIRRORED),
+            Some(ViewsChoice::Zoomed) => Some(ViewSet::ZOOMED),
+            Some(ViewsChoice::All) => Some(ViewSet::ALL),
+        },
         extras: extras(args)?,
     })
 }

@@ -8,9 +8,11 @@ use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use serde::{Deserialize, Serialize};
 
 /// The format this program writes.
-pub const FORMAT: u16 = 2;
-/// The oldest format this program reads. Format 1 has the same fields and knew only
-/// dense layers and ReLU.
+pub const FORMAT: u16 = 3;
+/// The most that [`Backbone::views`] can be.
+pub const ALL_VIEWS: u8 = 0b111;
+/// The oldest format this program reads. Format 2 knew only the first bit of
+/// [`Backbone::views`]; format 1, beside, only dense layers and ReLU.
 pub const OLDEST_FORMAT: u16 = 1;
 /// The most classes a head can have.
 pub const MAX_CLASSES: usize = 256;
@@ -82,8 +84,9 @@ pub struct Backbone<'a> {
     pub features: u32,
     /// The preprocessing, in its canonical text.
     pub preprocessing: &'a str,
-    /// Whether features are averaged over the image and its mirror image.
-    pub mirrored: bool,
+    /// Which views of a sample features are averaged over, beside the sample as it is:
+    /// bit 0 its mirror image, bit 1 its middle enlarged, bit 2 a wider crop.
+    pub views: u8,
 }
 
 /// Cross-validated accuracy, 0 to 1, with its 95 % interval.
@@ -210,6 +213,7 @@ impl<'a> Head<'a> {
             && fits(&self.transform.scale)
             && self.transform.length.is_finite()
             && self.transform.length >= 0.0
+            && self.backbone.views <= ALL_VIEWS
             && self.temperature.is_finite()
             && self.temperature > 0.0
             && (0.0..=1.0).contains(&self.unknown_below);

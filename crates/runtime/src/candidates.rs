@@ -6,6 +6,7 @@ use fieldtune_core::optimizer::Optimizer;
 
 use crate::extras::Extras;
 use crate::recipe::{Lambda, Normalise, Recipe, Shape};
+use crate::views::ViewSet;
 
 /// What the user has fixed; `None` leaves the choice to the search.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +25,8 @@ pub struct Wishes {
     pub epochs: Option<u32>,
     /// Samples a batch.
     pub batch: Option<usize>,
+    /// The views of each sample.
+    pub views: Option<ViewSet>,
     /// What is off unless asked for.
     pub extras: Extras,
 }
@@ -47,13 +50,13 @@ pub fn candidates(wishes: &Wishes, counts: &[usize]) -> Vec<Recipe> {
     candidates
 }
 
-/// The list before the user's wishes. The first was the best single recipe over
-/// samples of steel defects and insects at 1 to 50 samples a class; the others win on
-/// some jobs.
+/// The list before the user's wishes: one default, and what differs from it in one thing.
 fn defaults() -> Vec<Recipe> {
     let default = Recipe {
         shape: Shape::Linear,
+        views: ViewSet::ALL,
         normalise: Normalise::RootLength,
+        whitening: Some(0.8),
         optimizer: Optimizer::SGD,
         learning_rate: 0.003,
         epochs: 30,
@@ -64,24 +67,27 @@ fn defaults() -> Vec<Recipe> {
         adversarial: Some(0.15),
         extras: Extras::default(),
     };
+    let like = |change: &dyn Fn(&mut Recipe)| {
+        let mut recipe = default.clone();
+        change(&mut recipe);
+        recipe
+    };
     vec![
         default.clone(),
-        Recipe {
-            adversarial: Some(0.3),
-            ..default.clone()
-        },
-        Recipe {
-            adversarial: None,
-            ..default.clone()
-        },
-        Recipe {
-            lambda: Lambda::OverRows(10.0),
-            ..default.clone()
-        },
-        Recipe {
-            normalise: Normalise::Length,
-            ..default
-        },
+        like(&|recipe| recipe.whitening = None),
+        like(&|recipe| recipe.whitening = Some(0.4)),
+        like(&|recipe| recipe.views = ViewSet::ZOOMED),
+        like(&|recipe| recipe.views = ViewSet::MIRRORED),
+        like(&|recipe| recipe.views = ViewSet::ORIGINAL),
+        like(&|recipe| recipe.adversarial = None),
+        like(&|recipe| recipe.adversarial = Some(0.3)),
+        like(&|recipe| {
+            recipe.normalise = Normalise::Length;
+            recipe.whitening = None;
+        }),
+        like(&|recipe| recipe.shape = Shape::Prototype),
+        like(&|recipe| recipe.lambda = Lambda::OverRows(10.0)),
+        like(&|recipe| recipe.shape = Shape::Mlp(vec![128])),
     ]
 }
 
@@ -105,6 +111,7 @@ impl Wishes {
             (recipe.epochs, recipe.least_steps) = (epochs, 0);
         }
         recipe.batch = self.batch.unwrap_or(recipe.batch);
+        recipe.views = self.views.unwrap_or(recipe.views);
         recipe.extras = self.extras;
         if recipe.shape == Shape::Prototype {
             // Not trained, so nothing else matters: candidates that differ in it are one.
@@ -128,10 +135,12 @@ mod tests {
             ..Wishes::default()
         };
         let found = candidates(&wishes, &[20, 20]);
-        assert_eq!(found.len(), 3);
+        // The two that differ in the adversary are the same now.
+        assert_eq!(found.len(), defaults().len() - 2);
         assert!(
             found
                 .iter()
+                .filter(|r| r.shape != Shape::Prototype)
                 .all(|r| r.adversarial == Some(0.05) && r.epochs_for(16) == 3)
         );
         assert_eq!(candidates(&Wishes::default(), &[20, 9]).len(), 1);
@@ -139,10 +148,13 @@ mod tests {
             shape: Some(Shape::Prototype),
             ..Wishes::default()
         };
-        assert!(
-            candidates(&prototype, &[20])
-                .iter()
-                .all(|r| r.adversarial.is_none())
-        );
+        let found = candidates(&prototype, &[20]);
+        assert!(found.iter().all(|r| r.adversarial.is_none()));
+        let seen = Wishes {
+            views: Some(ViewSet::ORIGINAL),
+            ..Wishes::default()
+        };
+        let found = candidates(&seen, &[20]);
+        assert!(found.iter().all(|r| r.views == ViewSet::ORIGINAL));
     }
 }

@@ -8,7 +8,7 @@ use fieldtune_core::random::Random;
 use fieldtune_core::train::Options;
 use serde::Serialize;
 
-use crate::recipe::Data;
+use crate::data::Data;
 use crate::search::units;
 
 /// Options of training that the default leaves off.
@@ -204,6 +204,7 @@ mod tests {
     fn data<'a>(labels: &'a [u16], groups: &'a [usize]) -> Data<'a> {
         Data {
             views: &[],
+            held: crate::views::ViewSet::ORIGINAL,
             labels,
             groups,
             features: 1,

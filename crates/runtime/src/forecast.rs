@@ -15,14 +15,17 @@ use crate::backbone::{Backbone, Worker};
 use crate::budget::{MemoryParts, current_rss_bytes, peak_rss_bytes};
 use crate::candidates;
 use crate::curve::measure::fits as curve_fits;
+use crate::data::Data;
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::LazyBackbone;
 use crate::preprocess;
-use crate::recipe::{self, Data, Recipe, Shape};
+use crate::recipe::{self, Recipe, Shape};
 use crate::samples::SampleSet;
 use crate::search::fits;
 use crate::session::{CURVE_SHARE, Settings};
 use crate::store;
+use crate::views::ViewSet;
+use crate::whitening::Whitening;
 
 /// Allocators keep freed memory, some for the process and some for each thread. Jobs of
 /// the tests kept up to 13 MB on one thread and 18 MB on two.
@@ -90,7 +93,7 @@ pub fn forecast(
     let job = Job {
         threads,
         samples: set.samples.len(),
-        views: settings.views().len(),
+        views: settings.views(backbone.manifest()).count(),
         features: backbone.get()?.features(),
         classes: set.labels.len(),
         recipes: candidates::candidates(&settings.wishes, &set.counts()),
@@ -165,6 +168,11 @@ impl Job {
         memory.add("features", views_bytes);
         // Each training holds a transformed copy of its rows beside its arena.
         memory.add("training", threads * (arena_bytes + views_bytes));
+        if self.recipes.iter().any(|recipe| recipe.whitening.is_some()) {
+            let rows = self.samples * self.views;
+            let once = Whitening::peak_bytes(rows, self.features);
+            memory.add("whitening", threads * once);
+        }
         // Every candidate's outputs are kept; a fold's samples are copied to judge them.
         let candidates = self.recipes.len() as u64;
         memory.add(
@@ -182,6 +190,7 @@ impl Job {
             .collect();
         let data = Data {
             views: &[],
+            held: ViewSet::ORIGINAL,
             labels: &labels,
             groups: &[],
             features: self.features,
@@ -191,7 +200,8 @@ impl Job {
         let curve_limit = (settings.time / CURVE_SHARE).as_secs_f64();
         for recipe in &self.recipes {
             let once = training_seconds(recipe, self.features, self.classes, rows, self.kernel)?;
-            search += once * fits(&data) as f64 / self.threads as f64;
+            search += once * fits(&data, self.recipes.len()) as f64
+                / (self.threads * self.recipes.len()) as f64;
             train = train.max(once);
         }
         Ok(Seconds {
@@ -292,6 +302,7 @@ fn training_seconds(
     let labels: Vec<u16> = (0..rows).map(|i| (i % classes) as u16).collect();
     let data = Data {
         views: &[&values],
+        held: ViewSet::ORIGINAL,
         labels: &labels,
         groups: &[],
         features,

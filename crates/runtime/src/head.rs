@@ -9,11 +9,13 @@ use fieldtune_core::network::Network;
 use fieldtune_core::predict::probabilities;
 
 use crate::backbone::Identity;
+use crate::data::Fitted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::hexadecimal;
-use crate::recipe::{Fitted, logits};
+use crate::recipe::logits;
 use crate::search::best;
 use crate::store;
+use crate::views::ViewSet;
 
 /// Largest head file read, in bytes.
 const MAX_HEAD_BYTES: u64 = 1 << 30;
@@ -25,8 +27,8 @@ pub struct Head {
     pub labels: Vec<String>,
     /// What made the features it was trained on.
     pub backbone: Identity,
-    /// Whether features are averaged over the image and its mirror image.
-    pub mirrored: bool,
+    /// The views of a sample that features are averaged over.
+    pub views: ViewSet,
     /// What happens to features first.
     pub fitted: Fitted,
     /// The layer table.
@@ -99,7 +101,8 @@ impl Head {
                 features: head.backbone.features as usize,
                 preprocessing: head.backbone.preprocessing.into(),
             },
-            mirrored: head.backbone.mirrored,
+            views: ViewSet::from_number(head.backbone.views)
+                .ok_or(fieldtune_core::Error::Content)?,
             fitted: Fitted {
                 signed_root: head.transform.signed_root,
                 length: head.transform.length,
@@ -153,7 +156,7 @@ impl Head {
                 cut: &self.backbone.cut,
                 features: u32::try_from(self.backbone.features).ok()?,
                 preprocessing: &self.backbone.preprocessing,
-                mirrored: self.mirrored,
+                views: self.views.number(),
             },
             transform: self.fitted.transform(),
             layers: heapless::Vec::from_slice(self.network.layers()).ok()?,

@@ -4,7 +4,7 @@
 //! user's files; [`preprocess`] turns each into a tensor, [`backbone`] into features,
 //! [`cache`] keeps them ([`features`] does all that in parallel). [`candidates`] says
 //! which recipes are worth trying, [`search`] cross-validates them, [`recipe`] trains
-//! one, with [`extras`] where asked for, [`head`] holds the result. [`curve`] says what
+//! one on [`data`], with [`extras`] where asked for, [`head`] holds the result. [`curve`] says what
 //! more samples would bring. [`session`] is the whole job, [`forecast`] says beforehand
 //! what it will take, [`evaluation`] and [`report`] what came of it.
 //! [`store`] is the one place that writes files, [`error`] the one error type.
@@ -19,6 +19,7 @@ pub mod budget;
 pub mod cache;
 pub mod candidates;
 pub mod curve;
+pub mod data;
 pub mod error;
 pub mod evaluation;
 pub mod extras;
@@ -35,6 +36,8 @@ pub mod samples;
 pub mod search;
 pub mod session;
 pub mod store;
+pub mod views;
+mod whitening;
 
 pub use fieldtune_core::adversary::{Middle, Rise};
 pub use fieldtune_core::decay::Mode as DecayMode;

@@ -72,14 +72,26 @@ pub enum View {
     Original,
     /// Left and right swapped, after the crop.
     Mirrored,
+    /// The middle, [`NEARER`] times as large.
+    Near,
+    /// As much as a crop of the input's shape can hold.
+    Far,
 }
 
+/// How much larger things are in [`View::Near`].
+const NEARER: f64 = 1.25;
+
 impl View {
+    /// All views, in the order of their bits in a [`ViewSet`](crate::views::ViewSet).
+    pub const ALL: [Self; 4] = [Self::Original, Self::Mirrored, Self::Near, Self::Far];
+
     /// Stable name, part of cache keys.
     pub fn name(self) -> &'static str {
         match self {
             Self::Original => "original",
             Self::Mirrored => "mirrored",
+            Self::Near => "near",
+            Self::Far => "far",
         }
     }
 }
@@ -192,7 +204,7 @@ impl Preprocessing {
             let message = format_args!("input tensor has {have} elements, needs {need}");
             return Err(Error::new(ErrorKind::Failed, message));
         }
-        let place = self.placement(image, input);
+        let place = self.placement(image, input, view);
         let resized = self.resized(image, &place)?;
         // Bars of a letterbox.
         output.fill(0.0);
@@ -203,8 +215,8 @@ impl Preprocessing {
                     return Err(Error::new(ErrorKind::Failed, "resized image is too short"));
                 };
                 let column = match view {
-                    View::Original => place.left + x,
                     View::Mirrored => input.width - 1 - (place.left + x),
+                    View::Original | View::Near | View::Far => place.left + x,
                 };
                 let pixel = (place.top + y) * input.width + column;
                 self.write_pixel([red, green, blue], pixel, input, output);
@@ -232,42 +244,34 @@ impl Preprocessing {
         }
     }
 
+    /// Whether [`View::Far`] shows more than [`View::Original`]: where a crop cuts
+    /// something off.
+    pub fn has_far_view(&self, input: &Input) -> bool {
+        let side = input.height.max(input.width);
+        self.resize == Resize::ShortSide && self.resize_to as usize > side
+    }
+
     /// Which part of the image goes where in the input.
-    fn placement(&self, image: &Decoded, input: &Input) -> Placement {
-        let (width, height) = (f64::from(image.width), f64::from(image.height));
-        let whole = Placement {
-            crop: [0.0, 0.0, width, height],
-            left: 0,
-            top: 0,
-            width: input.width,
-            height: input.height,
+    fn placement(&self, image: &Decoded, input: &Input, view: View) -> Placement {
+        let mut place = match (self.resize, view) {
+            (Resize::ShortSide, View::Far) => {
+                short_side(image, input, input.height.max(input.width) as u32)
+            }
+            (Resize::ShortSide, _) => short_side(image, input, self.resize_to),
+            (Resize::Stretch, _) => whole(image, input),
+            (Resize::Letterbox, _) => letterbox(image, input),
         };
-        match self.resize {
-            Resize::Stretch => whole,
-            Resize::ShortSide => {
-                let (wide, high) = short_side_size(image, self.resize_to);
-                let (left, kept_width) = centre(wide, input.width, width);
-                let (top, kept_height) = centre(high, input.height, height);
-                Placement {
-                    crop: [left, top, kept_width, kept_height],
-                    ..whole
-                }
-            }
-            Resize::Letterbox => {
-                let ratio = (input.width as f64 / width).min(input.height as f64 / height);
-                let fit = |side: f64, limit: usize| {
-                    ((side * ratio).round() as usize).clamp(1, limit.max(1))
-                };
-                let (wide, high) = (fit(width, input.width), fit(height, input.height));
-                Placement {
-                    left: (input.width - wide) / 2,
-                    top: (input.height - high) / 2,
-                    width: wide,
-                    height: high,
-                    ..whole
-                }
-            }
+        if view == View::Near {
+            let [left, top, width, height] = place.crop;
+            let (near_width, near_height) = (width / NEARER, height / NEARER);
+            place.crop = [
+                left + 0.5 * (width - near_width),
+                top + 0.5 * (height - near_height),
+                near_width,
+                near_height,
+            ];
         }
+        place
     }
 
     /// Grey levels `[place.height, place.width, 3]`.
@@ -305,6 +309,43 @@ struct Placement {
     top: usize,
     width: usize,
     height: usize,
+}
+
+/// All of the image over all of the input.
+fn whole(image: &Decoded, input: &Input) -> Placement {
+    Placement {
+        crop: [0.0, 0.0, f64::from(image.width), f64::from(image.height)],
+        left: 0,
+        top: 0,
+        width: input.width,
+        height: input.height,
+    }
+}
+
+/// The middle of the image after its short side became `short` pixels.
+fn short_side(image: &Decoded, input: &Input, short: u32) -> Placement {
+    let (wide, high) = short_side_size(image, short);
+    let (left, kept_width) = centre(wide, input.width, f64::from(image.width));
+    let (top, kept_height) = centre(high, input.height, f64::from(image.height));
+    Placement {
+        crop: [left, top, kept_width, kept_height],
+        ..whole(image, input)
+    }
+}
+
+/// All of the image in the middle of the input, its shape kept.
+fn letterbox(image: &Decoded, input: &Input) -> Placement {
+    let (width, height) = (f64::from(image.width), f64::from(image.height));
+    let ratio = (input.width as f64 / width).min(input.height as f64 / height);
+    let fit = |side: f64, limit: usize| ((side * ratio).round() as usize).clamp(1, limit.max(1));
+    let (wide, high) = (fit(width, input.width), fit(height, input.height));
+    Placement {
+        left: (input.width - wide) / 2,
+        top: (input.height - high) / 2,
+        width: wide,
+        height: high,
+        ..whole(image, input)
+    }
 }
 
 /// Width and height after the short side became `short` pixels; the other is cut to whole
@@ -468,6 +509,40 @@ mod tests {
     }
 
     #[test]
+    fn near_shows_a_part_of_the_original_and_far_shows_more() {
+        // Each column its own level: the first and last level tell how much is seen.
+        let picture = image(64, 64, |x, _| [x as u8 * 3; 3]);
+        let square = input(Layout::Nchw, 3, 32, 32);
+        let settings = settings(Resize::ShortSide, 40);
+        let ends = |view| {
+            let found = tensor(&settings, &picture, &square, view);
+            (found[0], found[31])
+        };
+        let (near, original, far) = (ends(View::Near), ends(View::Original), ends(View::Far));
+        assert!(
+            far.0 < original.0 && original.0 < near.0,
+            "{far:?} {original:?} {near:?}"
+        );
+        assert!(
+            far.1 > original.1 && original.1 > near.1,
+            "{far:?} {original:?} {near:?}"
+        );
+        let share = (near.1 - near.0) / (original.1 - original.0);
+        assert!((share - 1.0 / NEARER as f32).abs() < 0.02, "{share}");
+        assert!(settings.has_far_view(&square));
+        let tight = Preprocessing {
+            resize_to: 32,
+            ..settings.clone()
+        };
+        assert!(!tight.has_far_view(&square));
+        let stretched = Preprocessing {
+            resize: Resize::Stretch,
+            ..settings
+        };
+        assert!(!stretched.has_far_view(&square));
+    }
+
+    #[test]
     fn letterbox_bars_hold_the_mean() {
         let picture = image(8, 4, |_, _| [200; 3]);
         let mut settings = settings(Resize::Letterbox, 0);
@@ -484,9 +559,11 @@ mod tests {
         for (width, height) in [(1, 5000), (5000, 1), (1, 1)] {
             let picture = image(width, height, |_, _| [90; 3]);
             for resize in [Resize::ShortSide, Resize::Stretch, Resize::Letterbox] {
-                let found = tensor(&settings(resize, 40), &picture, &square, View::Mirrored);
-                assert!(found.iter().all(|&value| value == 90.0 || value == 0.0));
-                assert!(found.contains(&90.0), "{resize:?} {width} x {height}");
+                for view in View::ALL {
+                    let found = tensor(&settings(resize, 40), &picture, &square, view);
+                    assert!(found.iter().all(|&value| value == 90.0 || value == 0.0));
+                    assert!(found.contains(&90.0), "{resize:?} {width} x {height}");
+                }
             }
         }
     }

@@ -5,18 +5,20 @@ use std::fmt;
 
 use fieldtune_core::Kernel;
 use fieldtune_core::decay::{Decay, Mode};
-use fieldtune_core::head::Floats;
 use fieldtune_core::network::Network;
 use fieldtune_core::optimizer::Optimizer;
 use fieldtune_core::plan::Plan;
 use fieldtune_core::predict;
 use fieldtune_core::prototype::{class_means, imprint};
-use fieldtune_core::train::{Options, Samples, Trainer, fit, fit_stopping_early};
+use fieldtune_core::train::{Options, Trainer, fit, fit_stopping_early};
 use fieldtune_core::transform::Transform;
 use serde::Serialize;
 
+use crate::data::{Data, Fitted, Rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extras::{self, Extras};
+use crate::views::ViewSet;
+use crate::whitening::Whitening;
 
 /// What happens to features before the first layer. "Length" brings a vector to the
 /// square root of F, so that its elements are of size one.
@@ -78,8 +80,13 @@ impl fmt::Display for Lambda {
 pub struct Recipe {
     /// The head's layers.
     pub shape: Shape,
+    /// The views of each sample that are trained on, and averaged at prediction.
+    pub views: ViewSet,
     /// What happens to features first.
     pub normalise: Normalise,
+    /// How far the scatter within classes is shrunk towards a sphere before features are
+    /// whitened by it, above 0 to 1; `None` for no whitening.
+    pub whitening: Option<f32>,
     /// "sgd", "nesterov" or "adamw".
     #[serde(serialize_with = "optimizer_name")]
     pub optimizer: Optimizer,
@@ -136,10 +143,18 @@ impl fmt::Display for Recipe {
             Normalise::RootLength => "square-rooted features at equal length",
             Normalise::Standard => "standardised features",
         };
+        let views = self.views;
         match &self.shape {
-            Shape::Prototype => return write!(f, "class means on {normalise}"),
-            Shape::Linear => write!(f, "linear head on {normalise}")?,
-            Shape::Mlp(hidden) => write!(f, "MLP {hidden:?} on {normalise}")?,
+            Shape::Prototype => f.write_str("class means")?,
+            Shape::Linear => f.write_str("linear head")?,
+            Shape::Mlp(hidden) => write!(f, "MLP {hidden:?}")?,
+        }
+        write!(f, " on {normalise} of {views}")?;
+        if let Some(shrinkage) = self.whitening {
+            write!(f, ", whitened with shrinkage {shrinkage}")?;
+        }
+        if self.shape == Shape::Prototype {
+            return Ok(());
         }
         let optimizer = match self.optimizer {
             Optimizer::Sgd { nesterov: true, .. } => "SGD with Nesterov momentum",
@@ -223,22 +238,6 @@ fn refused(error: fieldtune_core::Error) -> Error {
     )
 }
 
-/// Features with their labels, borrowed.
-#[derive(Clone, Copy, Debug)]
-pub struct Data<'a> {
-    /// One matrix a view of the samples, each `[N, F]`, row-major.
-    pub views: &'a [&'a [f32]],
-    /// `[N]`, each below `classes`.
-    pub labels: &'a [u16],
-    /// Group of each sample `[N]`, or empty when every one is its own. Samples of one
-    /// group are never split.
-    pub groups: &'a [usize],
-    /// F.
-    pub features: usize,
-    /// K.
-    pub classes: usize,
-}
-
 /// A trained head in memory.
 #[derive(Clone, Debug)]
 pub struct Trained {
@@ -246,172 +245,12 @@ pub struct Trained {
     pub network: Network,
     /// Weights and biases, where the network says.
     pub parameters: Vec<f32>,
+    /// The views whose mean it judges.
+    pub views: ViewSet,
     /// What happens to features first.
     pub fitted: Fitted,
     /// Size of the arena that training used, in bytes; 0 for class means.
     pub arena_bytes: u64,
-}
-
-/// A [`Normalise`] with the numbers it took from the training samples.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Fitted {
-    /// See [`Transform::signed_root`].
-    pub signed_root: bool,
-    /// See [`Transform::length`].
-    pub length: f32,
-    /// Little-endian f32, `[F]` or empty.
-    pub shift: Vec<u8>,
-    /// Little-endian f32, `[F]` or empty.
-    pub scale: Vec<u8>,
-}
-
-impl Fitted {
-    /// As the core applies it and the head file stores it.
-    pub fn transform(&self) -> Transform<'_> {
-        Transform {
-            signed_root: self.signed_root,
-            length: self.length,
-            shift: Floats::new(&self.shift),
-            scale: Floats::new(&self.scale),
-        }
-    }
-
-    fn new(normalise: Normalise, data: &Data<'_>, samples: &[usize]) -> Self {
-        let length = (data.features as f32).sqrt();
-        match normalise {
-            Normalise::Length => Self {
-                length,
-                ..Self::default()
-            },
-            Normalise::RootLength => Self {
-                length,
-                signed_root: true,
-                ..Self::default()
-            },
-            Normalise::Standard => {
-                let (mean, scale) = moments(data, samples);
-                let bytes = |values: Vec<f64>| {
-                    values
-                        .into_iter()
-                        .flat_map(|v| (v as f32).to_le_bytes())
-                        .collect()
-                };
-                Self {
-                    shift: bytes(mean),
-                    scale: bytes(scale),
-                    ..Self::default()
-                }
-            }
-        }
-    }
-}
-
-/// Mean and inverse deviation of every feature over some samples; features that never
-/// change get 0.
-fn moments(data: &Data<'_>, samples: &[usize]) -> (Vec<f64>, Vec<f64>) {
-    let (mut sum, mut square) = (vec![0.0; data.features], vec![0.0; data.features]);
-    for (row, _) in data.rows(samples) {
-        for ((sum, square), value) in sum.iter_mut().zip(&mut square).zip(row) {
-            *sum += f64::from(*value);
-            *square += f64::from(*value) * f64::from(*value);
-        }
-    }
-    let n = (samples.len() * data.views.len()).max(1) as f64;
-    sum.iter_mut().for_each(|sum| *sum /= n);
-    let inverse = square.iter().zip(&sum).map(|(square, mean)| {
-        let deviation = (square / n - mean * mean).max(0.0).sqrt();
-        if deviation > 1e-6 {
-            1.0 / deviation
-        } else {
-            0.0
-        }
-    });
-    let inverse = inverse.collect();
-    (sum, inverse)
-}
-
-impl<'a> Data<'a> {
-    /// N.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there is no sample.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// The group of a sample.
-    pub fn group(&self, sample: usize) -> usize {
-        self.groups.get(sample).copied().unwrap_or(sample)
-    }
-
-    /// The features of one view of one sample `[F]`.
-    fn row(&self, view: &'a [f32], index: usize) -> &'a [f32] {
-        &view[index * self.features..(index + 1) * self.features]
-    }
-
-    /// Every view of the given samples, one after another.
-    fn rows(&self, samples: &'a [usize]) -> impl Iterator<Item = (&'a [f32], u16)> {
-        let data = *self;
-        let views = data.views.iter();
-        views.flat_map(move |view| {
-            samples
-                .iter()
-                .map(move |sample| (data.row(view, *sample), data.labels[*sample]))
-        })
-    }
-
-    /// The features that a sample is judged by, its views' mean, appended to `out`.
-    pub fn mean_row(&self, sample: usize, out: &mut Vec<f32>) {
-        let start = out.len();
-        out.resize(start + self.features, 0.0);
-        let share = 1.0 / self.views.len() as f32;
-        for view in self.views {
-            for (sum, value) in out[start..].iter_mut().zip(self.row(view, sample)) {
-                *sum += share * value;
-            }
-        }
-    }
-}
-
-/// Transformed rows, as the trainer reads them.
-struct Rows {
-    values: Vec<f32>,
-    labels: Vec<u16>,
-    features: usize,
-}
-
-impl Rows {
-    /// Every view of the given samples.
-    fn new(data: &Data<'_>, samples: &[usize], fitted: &Fitted) -> Self {
-        let transform = fitted.transform();
-        let count = samples.len() * data.views.len();
-        let mut rows = Self {
-            values: Vec::with_capacity(count * data.features),
-            labels: Vec::with_capacity(count),
-            features: data.features,
-        };
-        for (row, label) in data.rows(samples) {
-            let start = rows.values.len();
-            rows.values.extend_from_slice(row);
-            transform.apply(&mut rows.values[start..]);
-            rows.labels.push(label);
-        }
-        rows
-    }
-}
-
-impl Samples for Rows {
-    fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    fn read(&self, index: usize, features: &mut [f32]) -> u16 {
-        let start = index * self.features;
-        features.copy_from_slice(&self.values[start..start + self.features]);
-        self.labels[index]
-    }
 }
 
 /// Trains a head on the given samples of `data`, every view of each. With early stopping,
@@ -433,18 +272,31 @@ pub fn train(
         Some([trained, held_out]) => (trained, held_out),
         None => (samples.to_vec(), Vec::new()),
     };
-    let fitted = Fitted::new(recipe.normalise, data, &trained);
-    let rows = Rows::new(data, &trained, &fitted);
-    let held_out = Rows::new(data, &held_out, &fitted);
-    let (parameters, arena_bytes) = match recipe.shape {
+    let views = recipe.views.intersection(data.held);
+    let fitted = Fitted::new(recipe.normalise, data, &trained, views);
+    let mut rows = Rows::new(data, &trained, views, &fitted);
+    let mut held_out = Rows::new(data, &held_out, views, &fitted);
+    let whitening = recipe
+        .whitening
+        .and_then(|shrinkage| Whitening::fit(&rows, data, shrinkage, kernel));
+    if let Some(whitening) = &whitening {
+        whitening.apply(&mut rows.values);
+        whitening.apply(&mut held_out.values);
+    }
+    let (mut parameters, arena_bytes) = match recipe.shape {
         Shape::Prototype => (prototype(&rows, &network), 0),
         Shape::Linear | Shape::Mlp(_) => {
             gradient(recipe, &network, [&rows, &held_out], seed, kernel)?
         }
     };
+    if let Some(whitening) = &whitening {
+        // The first layer takes the whitening over: prediction does not know of it.
+        whitening.fold(&mut parameters[network.weights(0)]);
+    }
     Ok(Trained {
         network,
         parameters,
+        views,
         fitted,
         arena_bytes,
     })
@@ -480,7 +332,7 @@ fn gradient(
 ) -> Result<(Vec<f32>, u64)> {
     let count = rows.labels.len();
     let options = Options {
-        keep_best: !held_out.is_empty(),
+        keep_best: !held_out.labels.is_empty(),
         ..recipe.options(count, kernel)
     };
     let plan = options.plan(network).map_err(refused)?;
@@ -515,6 +367,14 @@ fn gradient(
 }
 
 impl Trained {
+    /// Logits `[n, K]` of samples of `data`.
+    ///
+    /// # Errors
+    /// As [`Trained::logits`].
+    pub fn judge(&self, data: &Data<'_>, samples: &[usize], kernel: Kernel) -> Result<Vec<f32>> {
+        self.logits(&data.mean_rows(samples, self.views), kernel)
+    }
+
     /// Logits `[n, K]` of raw features `[n, F]`.
     ///
     /// # Errors

@@ -11,14 +11,17 @@ use fieldtune_core::random::Random;
 use libm::{exp, log};
 use rayon::prelude::*;
 
+use crate::data::Data;
 use crate::error::Result;
 use crate::evaluation::{Evaluation, evaluate, wilson};
-use crate::recipe::{Data, Recipe, train};
+use crate::recipe::{Recipe, train};
 
 /// Most folds of one split.
 const MAX_FOLDS: usize = 5;
 /// Below this many samples the split is repeated with other folds.
 const FEW_SAMPLES: usize = 60;
+/// From this many samples on one split is enough.
+const MANY_SAMPLES: usize = 400;
 /// Splits when samples are few.
 const REPEATS: u64 = 3;
 /// By how many standard errors another recipe must beat the default.
@@ -35,7 +38,7 @@ pub struct Search<'a> {
     pub seed: u64,
     /// Kernel of the matrix products.
     pub kernel: Kernel,
-    /// Stop starting candidates after this time; the first is always finished.
+    /// Stop judging candidates after this time; the first is always judged.
     pub time: Duration,
 }
 
@@ -69,6 +72,21 @@ pub struct HeldOut {
     pub repeats: usize,
 }
 
+/// Held-out samples and their logits `[rows, K]`.
+type Judged = (Vec<usize>, Vec<f32>);
+
+/// What heads of one recipe said so far, an entry a split.
+#[derive(Clone, Default)]
+struct Outputs {
+    repeats: Vec<Judged>,
+}
+
+/// How many candidates each round of halving judges.
+fn rounds(candidates: usize, repeats: usize) -> impl Iterator<Item = usize> {
+    let next = |alive: &usize| Some(alive.div_ceil(2));
+    std::iter::successors(Some(candidates), next).take(repeats)
+}
+
 /// The choice, and everything tried on the way to it.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -92,8 +110,9 @@ impl Found {
 }
 
 impl Search<'_> {
-    /// Tries `candidates` in their order, the default first, and chooses. `progress` is
-    /// told (done, all).
+    /// Tries `candidates`, the default first, and chooses. By successive halving (Jamieson
+    /// and Talwalkar, 2016): all are judged on the folds of one split, the better half of
+    /// them on those of another, and so on. `progress` is told (done, all).
     ///
     /// # Errors
     /// Those of [`train`].
@@ -103,7 +122,7 @@ impl Search<'_> {
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Found> {
         let start = Instant::now();
-        let splits = self.splits();
+        let splits = self.splits(candidates.len());
         let mut found = Found {
             recipe: candidates[0].clone(),
             tried: Vec::new(),
@@ -113,17 +132,42 @@ impl Search<'_> {
         if splits.is_empty() {
             return Ok(found);
         }
-        for (index, recipe) in candidates.iter().enumerate() {
-            if index > 0 && start.elapsed() > self.time {
-                found.skipped = candidates.len() - index;
+        let all = rounds(candidates.len(), splits.len()).sum();
+        let mut done = 0;
+        let mut alive: Vec<usize> = (0..candidates.len()).collect();
+        let mut outputs: Vec<Outputs> = vec![Outputs::default(); candidates.len()];
+        for (repeat, folds) in splits.iter().enumerate() {
+            let mut in_time = true;
+            for index in &alive {
+                in_time = (*index, repeat) == (0, 0) || start.elapsed() <= self.time;
+                if !in_time {
+                    break;
+                }
+                let judged = self.try_one(&candidates[*index], folds, repeat)?;
+                outputs[*index].repeats.push(judged);
+                done += 1;
+                progress(done, all);
+            }
+            if !in_time {
+                if repeat > 0 {
+                    // A round that some did not finish compares nothing.
+                    outputs
+                        .iter_mut()
+                        .for_each(|one| one.repeats.truncate(repeat));
+                }
                 break;
             }
-            let held_out = self.try_one(recipe, &splits)?;
+            alive = self.better_half(&alive, &outputs);
+        }
+        for (recipe, outputs) in candidates.iter().zip(outputs) {
+            if outputs.repeats.is_empty() {
+                found.skipped += 1;
+                continue;
+            }
             found.tried.push(Tried {
                 recipe: recipe.clone(),
-                held_out,
+                held_out: self.judged(&outputs),
             });
-            progress(index + 1, candidates.len());
         }
         let chosen = choose(&found.tried, self.data.classes);
         found.recipe = found.tried[chosen].recipe.clone();
@@ -132,55 +176,59 @@ impl Search<'_> {
     }
 
     /// The folds of every repeat; empty when no class has two groups of samples.
-    fn splits(&self) -> Vec<Vec<usize>> {
-        let repeats = repeats(&self.data);
+    fn splits(&self, candidates: usize) -> Vec<Vec<usize>> {
+        let repeats = repeats(&self.data, candidates);
         let splits = (0..repeats).map(|r| folds(&self.data, self.seed + r));
         splits
             .filter(|folds| folds.iter().any(|fold| *fold != ALWAYS_TRAINED))
             .collect()
     }
 
-    fn try_one(&self, recipe: &Recipe, splits: &[Vec<usize>]) -> Result<HeldOut> {
-        let jobs: Vec<(usize, usize)> = splits
-            .iter()
-            .enumerate()
-            .flat_map(|(repeat, folds)| (0..fold_count(folds)).map(move |fold| (repeat, fold)))
+    /// The first, and of the others those with the lowest log loss, half of all together.
+    fn better_half(&self, alive: &[usize], outputs: &[Outputs]) -> Vec<usize> {
+        let others = alive.iter().filter(|index| **index != 0);
+        let mut others: Vec<(f64, usize)> = others
+            .map(|index| (self.judged(&outputs[*index]).log_loss, *index))
             .collect();
-        let outputs: Vec<(Vec<usize>, Vec<f32>)> = jobs
-            .into_par_iter()
-            .map(|(repeat, fold)| self.fold(recipe, &splits[repeat], fold, repeat as u64))
-            .collect::<Result<_>>()?;
-        let (mut rows, mut logits) = (Vec::new(), Vec::new());
-        for (fold_rows, fold_logits) in outputs {
-            rows.extend(fold_rows);
-            logits.extend(fold_logits);
-        }
-        let labels: Vec<u16> = rows.iter().map(|row| self.data.labels[*row]).collect();
-        Ok(HeldOut::judge(
-            rows,
-            labels,
-            logits,
-            self.data.classes,
-            splits.len(),
-        ))
+        others.sort_by(|one, other| one.0.total_cmp(&other.0));
+        others.truncate(alive.len().div_ceil(2) - 1);
+        let mut kept: Vec<usize> = others.into_iter().map(|(_, index)| index).collect();
+        kept.push(0);
+        kept.sort_unstable();
+        kept
     }
 
-    fn fold(
-        &self,
-        recipe: &Recipe,
-        folds: &[usize],
-        fold: usize,
-        repeat: u64,
-    ) -> Result<(Vec<usize>, Vec<f32>)> {
+    /// What heads of one recipe say about the held-out samples of one split.
+    fn try_one(&self, recipe: &Recipe, folds: &[usize], repeat: usize) -> Result<Judged> {
+        let found: Vec<Judged> = (0..fold_count(folds))
+            .into_par_iter()
+            .map(|fold| self.fold(recipe, folds, fold, repeat as u64))
+            .collect::<Result<_>>()?;
+        let mut all = Judged::default();
+        for (rows, logits) in found {
+            all.0.extend(rows);
+            all.1.extend(logits);
+        }
+        Ok(all)
+    }
+
+    fn judged(&self, outputs: &Outputs) -> HeldOut {
+        let (mut rows, mut logits) = Judged::default();
+        for repeat in &outputs.repeats {
+            rows.extend_from_slice(&repeat.0);
+            logits.extend_from_slice(&repeat.1);
+        }
+        let labels: Vec<u16> = rows.iter().map(|row| self.data.labels[*row]).collect();
+        let repeats = outputs.repeats.len();
+        HeldOut::judge(rows, labels, logits, self.data.classes, repeats)
+    }
+
+    fn fold(&self, recipe: &Recipe, folds: &[usize], fold: usize, repeat: u64) -> Result<Judged> {
         let (held_out, trained): (Vec<usize>, Vec<usize>) =
             (0..folds.len()).partition(|row| folds[*row] == fold);
         let seed = self.seed.wrapping_add(1000 * repeat + fold as u64 + 1);
         let head = train(recipe, &self.data, &trained, seed, self.kernel)?;
-        let mut values = Vec::with_capacity(held_out.len() * self.data.features);
-        held_out
-            .iter()
-            .for_each(|row| self.data.mean_row(*row, &mut values));
-        let logits = head.logits(&values, self.kernel)?;
+        let logits = head.judge(&self.data, &held_out, self.kernel)?;
         Ok((held_out, logits))
     }
 }
@@ -210,7 +258,8 @@ impl HeldOut {
             accuracy: 0.0,
             repeats,
         };
-        judged.accuracy = judged.hits(classes).sum::<f64>() / n;
+        let hits = judged.hits(classes);
+        judged.accuracy = hits.iter().map(|hit| f64::from(*hit)).sum::<f64>() / n;
         judged
     }
 
@@ -223,9 +272,10 @@ impl HeldOut {
     }
 
     /// For every row 1 where its own class was said, else 0.
-    fn hits(&self, classes: usize) -> impl Iterator<Item = f64> + '_ {
+    pub fn hits(&self, classes: usize) -> Vec<u8> {
         let rows = self.logits.chunks_exact(classes).zip(&self.labels);
-        rows.map(|(row, label)| f64::from(u8::from(best(row) == usize::from(*label))))
+        rows.map(|(row, label)| u8::from(best(row) == usize::from(*label)))
+            .collect()
     }
 
     /// Accuracy and interval as a head file keeps them.
@@ -287,13 +337,20 @@ pub fn best(values: &[f32]) -> usize {
     best
 }
 
-fn repeats(data: &Data<'_>) -> u64 {
-    if data.len() < FEW_SAMPLES { REPEATS } else { 1 }
+fn repeats(data: &Data<'_>, candidates: usize) -> u64 {
+    if data.len() < FEW_SAMPLES {
+        REPEATS
+    } else if candidates > 1 && data.len() < MANY_SAMPLES {
+        REPEATS - 1
+    } else {
+        1
+    }
 }
 
-/// At most how many trainings one candidate takes, each on most of the samples.
-pub fn fits(data: &Data<'_>) -> usize {
-    MAX_FOLDS * repeats(data) as usize
+/// At most how many trainings the search takes, each on most of the samples.
+pub fn fits(data: &Data<'_>, candidates: usize) -> usize {
+    let repeats = repeats(data, candidates) as usize;
+    MAX_FOLDS * rounds(candidates, repeats).sum::<usize>()
 }
 
 /// The first candidate, unless another recognises more held-out samples by more than
@@ -304,12 +361,20 @@ fn choose(tried: &[Tried], classes: usize) -> usize {
     let Some(default) = tried.first() else {
         return 0;
     };
-    let default: Vec<f64> = default.held_out.hits(classes).collect();
+    let repeats = default.held_out.repeats;
+    let default = default.held_out.hits(classes);
     let mut chosen = (0, 0.0);
     for (index, other) in tried.iter().enumerate().skip(1) {
-        let repeats = other.held_out.repeats.max(1) as f64;
-        let pairs = other.held_out.hits(classes).zip(&default);
-        let gains: Vec<f64> = pairs.map(|(hit, before)| hit - before).collect();
+        if other.held_out.repeats < repeats {
+            // Left out by halving.
+            continue;
+        }
+        let repeats = repeats.max(1) as f64;
+        let hits = other.held_out.hits(classes);
+        let pairs = hits.iter().zip(&default);
+        let gains: Vec<f64> = pairs
+            .map(|(hit, before)| f64::from(*hit) - f64::from(*before))
+            .collect();
         let n = gains.len().max(1) as f64;
         let mean = gains.iter().sum::<f64>() / n;
         let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / n;
@@ -439,6 +504,7 @@ mod tests {
     fn data<'a>(labels: &'a [u16], groups: &'a [usize], classes: usize) -> Data<'a> {
         Data {
             views: &[],
+            held: crate::views::ViewSet::ORIGINAL,
             labels,
             groups,
             features: 1,

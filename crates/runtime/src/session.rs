@@ -13,16 +13,19 @@ use crate::cache::Cache;
 use crate::candidates::{self, Wishes};
 use crate::curve::measure::Study;
 use crate::curve::{self, Curve, NoCurve};
+use crate::data::Data;
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluation::{Evaluation, evaluate};
 use crate::features::{self, FeatureMatrix, LazyBackbone, Source};
 use crate::forecast::{self, Forecast};
 use crate::head::{Head, Prediction, Provenance};
+use crate::manifest::Manifest;
 use crate::model::Model;
 use crate::preprocess::View;
-use crate::recipe::{self, Data};
+use crate::recipe;
 use crate::samples::{SampleSet, Skipped};
 use crate::search::{Found, HeldOut, Search, best};
+use crate::views::ViewSet;
 
 /// Which part of a job is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,22 +70,18 @@ pub struct Settings {
     pub reproducible: bool,
     /// An unreadable sample is an error.
     pub strict: bool,
-    /// Leave the mirror images out: half the backbone's work, a little less accuracy.
-    pub unmirrored: bool,
 }
 
 impl Settings {
-    /// The views of each sample that are trained on, and averaged at prediction.
-    pub fn views(&self) -> &'static [View] {
-        views(!self.unmirrored)
-    }
-}
-
-fn views(mirrored: bool) -> &'static [View] {
-    if mirrored {
-        &[View::Original, View::Mirrored]
-    } else {
-        &[View::Original]
+    /// The views of each sample whose features are computed; the recipe chosen uses some
+    /// or all of them.
+    pub fn views(&self, manifest: &Manifest) -> ViewSet {
+        let wanted = self.wishes.views.unwrap_or(ViewSet::ALL);
+        if manifest.preprocessing.has_far_view(&manifest.input) {
+            wanted
+        } else {
+            wanted.without(View::Far)
+        }
     }
 }
 
@@ -231,7 +230,7 @@ impl Session {
             forecast.memory.require(limit_bytes)?;
         }
         let start = Instant::now();
-        let views = self.settings.views();
+        let views = self.settings.views(backbone.manifest());
         let matrices = self.features(&backbone, set, sources, views, progress)?;
         let values: Vec<&[f32]> = matrices.iter().map(|matrix| &matrix.values[..]).collect();
         let matrix = &matrices[0];
@@ -240,6 +239,7 @@ impl Session {
         let groups = groups(set, matrix);
         let data = Data {
             views: &values,
+            held: views,
             labels: &labels,
             groups: &groups,
             features: matrix.features,
@@ -375,8 +375,7 @@ impl Session {
             ..identity_without_features(&backbone)
         };
         head.require(&found, head_path)?;
-        let views = views(head.mirrored);
-        let matrices = self.features(&backbone, set, sources, views, progress)?;
+        let matrices = self.features(&backbone, set, sources, head.views, progress)?;
         let matrix = mean(matrices);
         if !matrix.rows.is_empty() {
             found.features = matrix.features;
@@ -391,16 +390,16 @@ impl Session {
         backbone: &LazyBackbone,
         set: &SampleSet,
         sources: &[Source<'_>],
-        views: &[View],
+        views: ViewSet,
         progress: &dyn Progress,
     ) -> Result<Vec<FeatureMatrix>> {
-        let all = views.len() * sources.len();
+        let all = views.count() * sources.len();
         let mut matrices: Vec<FeatureMatrix> = Vec::new();
-        for (index, view) in views.iter().enumerate() {
+        for (index, view) in views.views().enumerate() {
             let before = index * sources.len();
             let tell = |done, _| progress.at(Stage::Features, before + done, all);
             let threads = self.settings.threads.max(1);
-            let matrix = features::extract(backbone, sources, *view, &self.cache, threads, &tell)?;
+            let matrix = features::extract(backbone, sources, view, &self.cache, threads, &tell)?;
             if let Some(skipped) = first_skipped(set, &matrix).filter(|_| self.settings.strict) {
                 let remedy = "or run without --strict";
                 return Err(Error::at(
@@ -481,7 +480,7 @@ impl Session {
         Head {
             labels: set.labels.clone(),
             backbone,
-            mirrored: !self.settings.unmirrored,
+            views: trained.views,
             fitted: trained.fitted,
             network: trained.network,
             parameters: trained.parameters,

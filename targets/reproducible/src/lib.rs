@@ -342,7 +342,7 @@ fn head<'a>(
             cut: "features",
             features: network.inputs() as u32,
             preprocessing: "none",
-            mirrored: false,
+            views: 0,
         },
         transform,
         layers: network.layers().iter().copied().collect(),

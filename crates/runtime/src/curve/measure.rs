@@ -8,8 +8,9 @@ use fieldtune_core::Kernel;
 use fieldtune_core::random::Random;
 use rayon::prelude::*;
 
+use crate::data::Data;
 use crate::error::Result;
-use crate::recipe::{Data, Recipe, train};
+use crate::recipe::{Recipe, train};
 use crate::search::{Unit, best, units};
 
 /// Parts of each class that are trained on.
@@ -188,11 +189,7 @@ impl Study<'_> {
             .seed
             .wrapping_add(SEED + 100 * job.size as u64 + job.draw as u64);
         let head = train(self.recipe, &self.data, &trained, seed, self.kernel)?;
-        let mut values = Vec::with_capacity(held_out.len() * self.data.features);
-        held_out
-            .iter()
-            .for_each(|row| self.data.mean_row(*row, &mut values));
-        let logits = head.logits(&values, self.kernel)?;
+        let logits = head.judge(&self.data, &held_out, self.kernel)?;
         let mut tally = Tally::new(self.data.classes, trained.len());
         tally.heads = 1;
         for (row, logits) in held_out.iter().zip(logits.chunks_exact(self.data.classes)) {
@@ -249,10 +246,12 @@ pub fn fits() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::views::ViewSet;
 
     fn study_units(groups: &[usize], labels: &[u16], classes: usize) -> Vec<Vec<Unit>> {
         let data = Data {
             views: &[],
+            held: ViewSet::ORIGINAL,
             labels,
             groups,
             features: 1,

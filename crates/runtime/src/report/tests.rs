@@ -10,20 +10,24 @@ use fieldtune_core::optimizer::Optimizer;
 
 use super::*;
 use crate::backbone::Identity;
+use crate::data::Fitted;
 use crate::error::{Error, ErrorKind};
 use crate::evaluation::evaluate;
 use crate::extras::Extras;
 use crate::head::{Head, Prediction, Provenance};
-use crate::recipe::{Fitted, Lambda, Normalise, Recipe, Shape};
+use crate::recipe::{Lambda, Normalise, Recipe, Shape};
 use crate::search::HeldOut;
 use crate::session::Seconds;
+use crate::views::ViewSet;
 
 const HOSTILE: &str = "<script>alert(1)</script>";
 
 fn recipe(shape: Shape) -> Recipe {
     Recipe {
         shape,
+        views: ViewSet::ORIGINAL,
         normalise: Normalise::Length,
+        whitening: None,
         optimizer: Optimizer::ADAMW,
         learning_rate: 0.002,
         epochs: 60,
@@ -110,7 +114,7 @@ fn outcome(labels: [&str; 2], n: usize) -> Outcome {
             features: 4,
             preprocessing: "v1 nchw".into(),
         },
-        mirrored: false,
+        views: ViewSet::ORIGINAL,
         fitted: Fitted::default(),
         parameters: vec![0.0; network.parameter_elements()],
         network,

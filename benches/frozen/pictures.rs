@@ -3,9 +3,10 @@
 use std::io::Read;
 use std::path::Path;
 
-use fieldtune_benches::{Failure, shared};
 use flate2::read::GzDecoder;
 use image::{GrayImage, ImageFormat};
+
+use crate::{Failure, shared};
 
 /// A file's content and its label.
 pub type Picture = (Vec<u8>, usize);
