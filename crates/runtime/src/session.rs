@@ -17,6 +17,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::evaluation::{Evaluation, evaluate};
 use crate::features::{self, FeatureMatrix, LazyBackbone, Source};
 use crate::forecast::{self, Forecast};
+use crate::growing::Grown;
+use crate::growing::record::Record;
 use crate::head::{Head, Prediction, Provenance};
 use crate::model::Model;
 use crate::preprocess::View;
@@ -78,7 +80,8 @@ impl Settings {
     }
 }
 
-fn views(mirrored: bool) -> &'static [View] {
+/// The views of a head that was trained with or without mirror images.
+pub(crate) fn views(mirrored: bool) -> &'static [View] {
     if mirrored {
         &[View::Original, View::Mirrored]
     } else {
@@ -113,6 +116,10 @@ pub struct Outcome {
     pub expected: Option<Evaluation>,
     /// What more samples would bring, or why that cannot be said.
     pub curve: std::result::Result<Curve, NoCurve>,
+    /// What the head was trained on, for it to grow later.
+    pub record: Record,
+    /// What became of the old samples, where a head grew.
+    pub grown: Option<Grown>,
     /// Which sample each row of the cross-validation was, for the report.
     pub held_out: Vec<Judged>,
     /// Where the time went.
@@ -165,6 +172,14 @@ impl Session {
             cache,
             settings,
         }
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// How jobs are done.
@@ -226,13 +241,46 @@ impl Session {
     ) -> Result<Outcome> {
         set.require_trainable()?;
         let backbone = self.backbone()?;
-        if let Some(limit_bytes) = self.settings.memory_bytes {
-            let forecast = forecast::forecast(&self.settings, self.kernel(), &backbone, set)?;
-            forecast.memory.require(limit_bytes)?;
-        }
-        let start = Instant::now();
         let views = self.settings.views();
+        self.require_memory(&backbone, set, views)?;
+        let start = Instant::now();
         let matrices = self.features(&backbone, set, sources, views, progress)?;
+        self.train_on(&backbone, set, &matrices, start, progress)
+    }
+
+    /// Whether training on `set` keeps within `--memory`.
+    ///
+    /// # Errors
+    /// `OverBudget` when not.
+    pub(crate) fn require_memory(
+        &self,
+        backbone: &LazyBackbone,
+        set: &SampleSet,
+        views: &[View],
+    ) -> Result<()> {
+        let Some(limit_bytes) = self.settings.memory_bytes else {
+            return Ok(());
+        };
+        let settings = Settings {
+            unmirrored: views.len() == 1,
+            ..self.settings.clone()
+        };
+        let forecast = forecast::forecast(&settings, self.kernel(), backbone, set)?;
+        forecast.memory.require(limit_bytes)
+    }
+
+    /// Trains on features, a matrix a view. Features took from `start` until now.
+    ///
+    /// # Errors
+    /// As [`Session::train`].
+    pub(crate) fn train_on(
+        &self,
+        backbone: &LazyBackbone,
+        set: &SampleSet,
+        matrices: &[FeatureMatrix],
+        start: Instant,
+        progress: &dyn Progress,
+    ) -> Result<Outcome> {
         let values: Vec<&[f32]> = matrices.iter().map(|matrix| &matrix.values[..]).collect();
         let matrix = &matrices[0];
         require_classes(set, matrix)?;
@@ -261,12 +309,14 @@ impl Session {
         progress.at(Stage::Curve, 0, 1);
         let curve = self.curve(&data, &found, &set.labels)?;
         let curve_seconds = start.elapsed().as_secs_f64() - features - search - train;
-        let head = self.head(set, &data, identity(&backbone, &data), &found, trained);
+        let head = self.head(set, &data, identity(backbone, &data), &found, trained);
         Ok(Outcome {
             expected: found
                 .held_out()
                 .map(|held_out| held_out.evaluation(&set.labels)),
             curve,
+            record: Record::of(set, matrix),
+            grown: None,
             held_out: judged(set, matrix, &found, &head),
             head,
             samples: data.len(),
@@ -370,10 +420,7 @@ impl Session {
     ) -> Result<FeatureMatrix> {
         let backbone = self.model.cut_at(&head.backbone.cut)?;
         // What can be told without loading the backbone is told first.
-        let mut found = Identity {
-            features: head.backbone.features,
-            ..identity_without_features(&backbone)
-        };
+        let mut found = head_identity(&backbone, head);
         head.require(&found, head_path)?;
         let views = views(head.mirrored);
         let matrices = self.features(&backbone, set, sources, views, progress)?;
@@ -386,7 +433,7 @@ impl Session {
     }
 
     /// Features of all samples, a matrix a view, all of the same rows.
-    fn features(
+    pub(crate) fn features(
         &self,
         backbone: &LazyBackbone,
         set: &SampleSet,
@@ -481,7 +528,7 @@ impl Session {
         Head {
             labels: set.labels.clone(),
             backbone,
-            mirrored: !self.settings.unmirrored,
+            mirrored: data.views.len() > 1,
             fitted: trained.fitted,
             network: trained.network,
             parameters: trained.parameters,
@@ -526,6 +573,14 @@ fn identity_without_features(backbone: &LazyBackbone) -> Identity {
         cut: backbone.cut().into(),
         features: 0,
         preprocessing: backbone.preprocessing().into(),
+    }
+}
+
+/// The backbone at hand, as far as it is known without loading it.
+pub(crate) fn head_identity(backbone: &LazyBackbone, head: &Head) -> Identity {
+    Identity {
+        features: head.backbone.features,
+        ..identity_without_features(backbone)
     }
 }
 
