@@ -309,3 +309,97 @@ fn kept(
     );
     Err(Error::at(ErrorKind::BadInput, head_path, what, REMEDY))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::growing::record::Recorded;
+
+    fn sample(name: &str, label: usize, group: Option<&str>) -> Sample {
+        Sample {
+            path: name.into(),
+            label,
+            group: group.map(Into::into),
+        }
+    }
+
+    /// Old: a1 and a2 of "ant", b3 of "bee", all of group "day".
+    fn old() -> Record {
+        let recorded = |(number, label): (u8, usize)| Recorded {
+            digest: [number; 32],
+            label,
+            group: Some("day".into()),
+            file: format!("old{number}").into(),
+        };
+        Record {
+            labels: vec!["ant".into(), "bee".into()],
+            samples: [(1, 0), (2, 0), (3, 1)].map(recorded).to_vec(),
+        }
+    }
+
+    fn new(samples: Vec<Sample>, digests: &[u8]) -> (SampleSet, FeatureMatrix) {
+        let set = SampleSet {
+            source: "new".into(),
+            labels: vec!["aphid".into(), "ant".into()],
+            samples,
+            skipped: Vec::new(),
+        };
+        let matrix = FeatureMatrix {
+            values: digests.iter().map(|digest| f32::from(*digest)).collect(),
+            features: 1,
+            labels: set.samples.iter().map(|sample| sample.label).collect(),
+            rows: (0..digests.len()).collect(),
+            digests: digests.iter().map(|digest| [*digest; 32]).collect(),
+            ..FeatureMatrix::default()
+        };
+        (set, matrix)
+    }
+
+    #[test]
+    fn old_samples_come_first_and_keep_their_groups() {
+        let samples = vec![
+            sample("x", 0, None),
+            sample("y", 1, None),
+            sample("z", 0, None),
+        ];
+        // y is a2 under another name, z is b3 with another label.
+        let (set, matrix) = new(samples, &[9, 2, 3]);
+        let (all, grown) =
+            merged(&old(), &set, std::slice::from_ref(&matrix), Path::new("h")).unwrap();
+        assert_eq!((grown.kept, grown.added, grown.again), (1, 1, 2));
+        assert_eq!(grown.dropped, ["bee"]);
+        assert_eq!(grown.relabelled.len(), 1);
+        assert_eq!(all.set.labels, ["ant", "aphid"]);
+        let samples: Vec<_> = all
+            .set
+            .samples
+            .iter()
+            .map(|one| (one.label, &one.group))
+            .collect();
+        let day = Some("day".to_string());
+        assert_eq!(samples, [(0, &day), (1, &None), (0, &day), (1, &day)]);
+        let joined = all.matrix(vec![1.0], matrix, 1);
+        assert_eq!(joined.values, [1.0, 9.0, 2.0, 3.0]);
+        assert_eq!(
+            (joined.labels, joined.rows),
+            (vec![0, 1, 0, 1], vec![0, 1, 2, 3])
+        );
+        assert_eq!(joined.digests, [[1; 32], [9; 32], [2; 32], [3; 32]]);
+    }
+
+    #[test]
+    fn skipped_files_leave_no_row_and_too_many_classes_are_refused() {
+        let samples = vec![sample("torn", 0, None), sample("y", 1, Some("own"))];
+        let (set, mut matrix) = new(samples, &[2]);
+        (matrix.rows, matrix.labels) = (vec![1], vec![1]);
+        let (all, grown) =
+            merged(&old(), &set, std::slice::from_ref(&matrix), Path::new("h")).unwrap();
+        assert_eq!((grown.kept, grown.added, grown.again), (2, 0, 1));
+        let joined = all.matrix(vec![1.0, 3.0], matrix, 1);
+        assert_eq!((joined.rows, joined.labels), (vec![0, 1, 3], vec![0, 1, 0]));
+        assert_eq!(all.set.samples[3].group.as_deref(), Some("own"));
+        let (mut set, matrix) = new(Vec::new(), &[]);
+        set.labels = (0..MAX_CLASSES).map(|class| class.to_string()).collect();
+        assert!(merged(&old(), &set, &[matrix], Path::new("h")).is_err());
+    }
+}

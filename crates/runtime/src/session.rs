@@ -1,7 +1,9 @@
 //! The whole job, from samples to a head file and from a head file to predictions.
-//! Every step is another module's; this one puts them in order. Nothing is printed.
+//! Every step is another module's; this one puts them in order. Nothing is printed. Which
+//! row of features belongs to which sample is in `session/rows.rs`.
 
-use std::collections::HashMap;
+mod rows;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,9 @@ use crate::model::Model;
 use crate::preprocess::View;
 use crate::recipe::{self, Data};
 use crate::samples::{SampleSet, Skipped};
-use crate::search::{Found, HeldOut, Search, best};
+use crate::search::{Found, HeldOut, Search};
+
+use rows::{all_skipped, first_skipped, groups, judged, known_labels, mean, require_classes};
 
 /// Which part of a job is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -547,19 +551,6 @@ impl Session {
     }
 }
 
-/// The mean of several views' features, as predictions are made from.
-fn mean(matrices: Vec<FeatureMatrix>) -> FeatureMatrix {
-    let share = 1.0 / matrices.len().max(1) as f32;
-    let mut all = matrices.into_iter();
-    let mut mean = all.next().unwrap_or_default();
-    mean.values.iter_mut().for_each(|value| *value *= share);
-    for other in all {
-        let pairs = mean.values.iter_mut().zip(&other.values);
-        pairs.for_each(|(sum, value)| *sum += share * value);
-    }
-    mean
-}
-
 /// The learning curve may take one part in so many of `--time`.
 pub(crate) const CURVE_SHARE: u32 = 4;
 
@@ -589,95 +580,4 @@ fn identity(backbone: &LazyBackbone, data: &Data<'_>) -> Identity {
         features: data.features,
         ..identity_without_features(backbone)
     }
-}
-
-/// Whether enough samples could be read: one of each class.
-fn require_classes(set: &SampleSet, matrix: &FeatureMatrix) -> Result<()> {
-    let missing = (0..set.labels.len()).find(|label| !matrix.labels.contains(label));
-    let Some(label) = missing else {
-        return Ok(());
-    };
-    let reason = matrix.skipped.iter().find(|skipped| {
-        set.samples
-            .iter()
-            .any(|sample| sample.label == label && sample.path == skipped.path)
-    });
-    let reason = reason.map_or_else(String::new, |skipped| {
-        format!(" ({}: {})", skipped.path.display(), skipped.reason)
-    });
-    let what = format_args!(
-        "no sample of class \"{}\" can be read{reason}",
-        set.labels[label]
-    );
-    let remedy = "add readable samples to it or remove the class";
-    Err(Error::at(ErrorKind::BadInput, &set.source, what, remedy))
-}
-
-/// A number a group for every row; a sample without a group is its own.
-fn groups(set: &SampleSet, matrix: &FeatureMatrix) -> Vec<usize> {
-    let mut numbers = HashMap::new();
-    let rows = matrix.rows.iter();
-    rows.map(|row| match &set.samples[*row].group {
-        Some(group) => {
-            let next = set.samples.len() + numbers.len();
-            *numbers.entry(group.as_str()).or_insert(next)
-        }
-        None => *row,
-    })
-    .collect()
-}
-
-fn first_skipped<'a>(set: &'a SampleSet, matrix: &'a FeatureMatrix) -> Option<&'a Skipped> {
-    set.skipped.iter().chain(&matrix.skipped).next()
-}
-
-fn all_skipped(set: &SampleSet, matrix: &FeatureMatrix) -> Vec<Skipped> {
-    set.skipped.iter().chain(&matrix.skipped).cloned().collect()
-}
-
-/// For each label of the set, its place in the head's list.
-fn known_labels(head: &Head, head_path: &Path, set: &SampleSet) -> Result<Vec<usize>> {
-    let place = |label: &String| {
-        head.labels
-            .iter()
-            .position(|known| known == label)
-            .ok_or_else(|| {
-                let what = format_args!(
-                    "does not know class \"{label}\" of {}; it knows {}",
-                    set.source.display(),
-                    head.labels.join(", ")
-                );
-                let remedy = "rename the class or train a head with it";
-                Error::at(ErrorKind::Mismatch, head_path, what, remedy)
-            })
-    };
-    set.labels.iter().map(place).collect()
-}
-
-/// The held-out samples of the first repeat, with calibrated probabilities.
-fn judged(set: &SampleSet, matrix: &FeatureMatrix, found: &Found, head: &Head) -> Vec<Judged> {
-    let Some(held_out) = found.held_out() else {
-        return Vec::new();
-    };
-    let classes = head.labels.len();
-    let probabilities = held_out.probabilities(classes);
-    let first = held_out.rows.len() / held_out.repeats.max(1);
-    let rows = held_out
-        .rows
-        .iter()
-        .zip(probabilities.chunks_exact(classes))
-        .take(first);
-    rows.map(|(row, probabilities)| {
-        let label = best(probabilities);
-        Judged {
-            path: set.samples[matrix.rows[*row]].path.clone(),
-            truth: matrix.labels[*row],
-            prediction: Prediction {
-                label,
-                unknown: probabilities[label] < head.unknown_below,
-                probabilities: probabilities.to_vec(),
-            },
-        }
-    })
-    .collect()
 }
