@@ -219,6 +219,11 @@ struct Cell {
     /// Cases in which a class was named, and those in which it is among the worst third.
     named: usize,
     among_worst: usize,
+    /// Cases in which more samples were said to hardly help, and what twice as many brought
+    /// there, summed and at most.
+    hardly: usize,
+    hardly_gain: f64,
+    hardly_most: f64,
 }
 
 fn cells(cases: &[Case]) -> Result<Value, Failure> {
@@ -233,7 +238,7 @@ fn cells(cases: &[Case]) -> Result<Value, Failure> {
         cells[index].add(case);
     }
     println!(
-        "set          n  held  below  width  expected  2n     now    named, among worst third"
+        "set          n  held  below  width  expected  2n     now    named, among worst third, hardly: cases, gain, most"
     );
     for cell in &mut cells {
         let count = cell.cases.max(1) as f64;
@@ -246,7 +251,7 @@ fn cells(cases: &[Case]) -> Result<Value, Failure> {
             *sum *= 100.0 / count;
         }
         println!(
-            "{:12} {:2} {:3}/{} {:3} {:8.2} {:8.2} {:6.2} {:6.2} {:4} {:4}",
+            "{:12} {:2} {:3}/{} {:3} {:8.2} {:8.2} {:6.2} {:6.2} {:4} {:4}  {:3} {:6.2} {:6.2}",
             cell.set,
             cell.samples_a_class,
             cell.held,
@@ -257,7 +262,10 @@ fn cells(cases: &[Case]) -> Result<Value, Failure> {
             cell.twice,
             cell.now,
             cell.named,
-            cell.among_worst
+            cell.among_worst,
+            cell.hardly,
+            cell.hardly_gain / cell.hardly.max(1) as f64,
+            cell.hardly_most
         );
     }
     let held: usize = cells.iter().map(|cell| cell.held).sum();
@@ -279,6 +287,9 @@ impl Cell {
             now: 0.0,
             named: 0,
             among_worst: 0,
+            hardly: 0,
+            hardly_gain: 0.0,
+            hardly_most: 0.0,
         }
     }
 
@@ -300,6 +311,15 @@ impl Cell {
         self.expected += range.expected;
         self.twice += case.twice;
         self.now += case.now;
+        if curve
+            .sentence()
+            .starts_with("more samples will hardly help")
+        {
+            let gain = 100.0 * (case.twice - case.now);
+            self.hardly += 1;
+            self.hardly_gain += gain;
+            self.hardly_most = self.hardly_most.max(gain);
+        }
         if let Some(class) = curve.neediest.and_then(|name| name.parse::<usize>().ok()) {
             let worse = case
                 .recalls

@@ -109,6 +109,10 @@ pub struct TrainArgs {
     /// The head file to write
     #[arg(short, long, value_name = "HEAD")]
     pub output: PathBuf,
+    /// Go on from this head: train on its samples, whose features are taken from the cache,
+    /// and on the ones given; -o may be the same file
+    #[arg(long, value_name = "HEAD")]
+    pub from: Option<PathBuf>,
     /// Write an HTML report to this file
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,

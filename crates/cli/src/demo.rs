@@ -40,7 +40,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     let outcome = session.train(&train_set, &sources(&train_set, TRAIN), &bars);
     bars.finish();
     let outcome = outcome?;
-    let file_bytes = outcome.head.save(&head_path)?;
+    let file_bytes = session.save(&outcome, &head_path)?.head_bytes;
     let tested = sources(&test_set, TEST);
     let test = session.evaluate(&outcome.head, &head_path, &test_set, &tested, &bars);
     bars.finish();

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use fieldtune::budget::format_size;
-use fieldtune::error::Result;
+use fieldtune::error::{Error, ErrorKind, Result};
 use fieldtune::features::Source;
 use fieldtune::forecast::Forecast;
+use fieldtune::growing::Saved;
 use fieldtune::report::Report;
 use fieldtune::samples::SampleSet;
 use fieldtune::session::Outcome;
@@ -28,11 +29,15 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     }
     let set = SampleSet::open(&args.samples)?;
     let bars = Bars::new();
-    let outcome = session.train(&set, &Source::of_set(&set), &bars);
+    let sources = Source::of_set(&set);
+    let outcome = match &args.from {
+        Some(from) => session.grow(from, &set, &sources, &bars),
+        None => session.train(&set, &sources, &bars),
+    };
     bars.finish();
     let outcome = outcome?;
-    let file_bytes = outcome.head.save(&args.output)?;
-    notes(&outcome);
+    let saved = session.save(&outcome, &args.output)?;
+    notes(&outcome, &saved);
     if let Some(path) = &args.report {
         let report = Report {
             title: "fieldtune",
@@ -52,7 +57,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     print::text(&summary(
         &outcome,
         &args.output,
-        file_bytes,
+        saved.head_bytes,
         args.report.as_deref(),
     ))
 }
@@ -114,9 +119,19 @@ fn plan_text(forecast: &Forecast) -> String {
     out
 }
 
-/// Skipped files and a cache that failed, on standard error.
-pub fn notes(outcome: &Outcome) {
+/// Skipped files, labels that changed, and a cache that failed, on standard error.
+fn notes(outcome: &Outcome, saved: &Saved) {
     print::skipped(&outcome.skipped);
+    let grown = outcome.grown.iter();
+    for change in grown.flat_map(|grown| &grown.relabelled) {
+        let what = format_args!("was \"{}\" until now", change.old);
+        let now = format_args!("trained as \"{}\"", change.new);
+        let line = Error::at(ErrorKind::BadInput, &change.file, what, now);
+        print::note(&line);
+    }
+    if let Some(error) = &saved.record_failure {
+        print::note(&format_args!("this head cannot grow later: {error}"));
+    }
     if let Some(error) = &outcome.cache_failure {
         print::note(&format_args!("features could not be kept: {error}"));
     }
@@ -152,6 +167,7 @@ pub fn document(outcome: &Outcome, head: &Path, report: Option<&Path>) -> Value 
         "skipped": outcome.skipped.len(),
         "cv": cv,
         "curve": curve(outcome),
+        "grown": outcome.grown,
         "recipe": outcome.found.recipe,
         "recipe_text": outcome.found.recipe.to_string(),
         "tried": tried,
@@ -187,6 +203,18 @@ pub fn summary(outcome: &Outcome, head: &Path, file_bytes: u64, report: Option<&
         outcome.head.labels.len(),
         outcome.head.labels.join(", ")
     );
+    if let Some(grown) = &outcome.grown {
+        out += &format!(
+            "grown from {}: {} of its samples from the cache, {} given again, {} new\n",
+            grown.from.display(),
+            grown.kept,
+            grown.again,
+            grown.added
+        );
+        for label in &grown.dropped {
+            out += &format!("class \"{label}\" has no sample any more and is left out\n");
+        }
+    }
     out += &match &outcome.expected {
         Some(expected) => format!("expected on new samples: {}\n", print::accuracy(expected)),
         None => "too few samples to say how good it is: give at least 2 a class\n".into(),

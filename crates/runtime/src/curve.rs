@@ -30,7 +30,7 @@ const REACH: usize = 4;
 /// So many samples a class somebody collects in one go.
 const HANDFUL: usize = 10;
 /// A gain below this is "hardly".
-const HARDLY: f64 = 0.01;
+const HARDLY: f64 = 0.005;
 
 /// The learning curve of a recipe on the samples there are.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -183,7 +183,8 @@ impl LazyBackbone {
         Ok(count)
     }
 
-    fn key(&self, sample: &[u8; 32], view: View) -> Key {
+    /// The cache's key of one view of the sample with this digest.
+    pub fn key(&self, sample: &[u8; 32], view: View) -> Key {
         Key::of(&KeyParts {
             sample,
             backbone: &self.sha256,
@@ -193,6 +194,9 @@ impl LazyBackbone {
         })
     }
 }
+
+/// A SHA-256.
+pub type Digest32 = [u8; 32];
 
 /// Feature vectors of the samples that could be read, in the samples' order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -205,6 +209,8 @@ pub struct FeatureMatrix {
     pub labels: Vec<usize>,
     /// Index of every row's sample in the input.
     pub rows: Vec<usize>,
+    /// SHA-256 of the bytes of every row's sample.
+    pub digests: Vec<Digest32>,
     /// Rows that the backbone ran for.
     pub computed: usize,
     /// Rows that were in the cache.
@@ -225,10 +231,10 @@ impl FeatureMatrix {
     }
 }
 
-/// What became of one sample.
+/// What became of one sample; its digest where it has a row.
 enum Outcome {
-    Cached,
-    Computed(Option<Error>),
+    Cached(Digest32),
+    Computed(Digest32, Option<Error>),
     Skipped(String),
 }
 
@@ -300,9 +306,10 @@ impl Extractor<'_> {
             Ok(bytes) => bytes,
             Err(error) => return Ok(Outcome::Skipped(reason(sample, &error))),
         };
-        let key = self.backbone.key(&Sha256::digest(&bytes).into(), self.view);
+        let digest = Sha256::digest(&bytes).into();
+        let key = self.backbone.key(&digest, self.view);
         if self.cache.get(&key, row) && row.iter().all(|value| value.is_finite()) {
-            return Ok(Outcome::Cached);
+            return Ok(Outcome::Cached(digest));
         }
         let decoded = preprocess::decode(&bytes, sample.path);
         drop(bytes);
@@ -316,7 +323,7 @@ impl Extractor<'_> {
             let remedy = "check the manifest's `mean` and `scale`, or cut elsewhere";
             return Err(Error::at(ErrorKind::BadInput, sample.path, what, remedy));
         }
-        Ok(Outcome::Computed(self.cache.put(&key, row).err()))
+        Ok(Outcome::Computed(digest, self.cache.put(&key, row).err()))
     }
 
     fn run(&self, image: &preprocess::Decoded, row: &mut [f32]) -> Result<()> {
@@ -374,24 +381,29 @@ fn collect(
         ..FeatureMatrix::default()
     };
     for (index, (sample, outcome)) in samples.iter().zip(outcomes).enumerate() {
-        match outcome {
-            Outcome::Cached => matrix.from_cache += 1,
-            Outcome::Computed(failure) => {
+        let digest = match outcome {
+            Outcome::Cached(digest) => {
+                matrix.from_cache += 1;
+                digest
+            }
+            Outcome::Computed(digest, failure) => {
                 matrix.computed += 1;
                 matrix.cache_failure = matrix.cache_failure.or(failure);
+                digest
             }
             Outcome::Skipped(reason) => {
                 let path = sample.path.into();
                 matrix.skipped.push(Skipped { path, reason });
                 continue;
             }
-        }
+        };
         let row = matrix.rows.len();
         if row != index {
             let from = index * features..(index + 1) * features;
             matrix.values.copy_within(from, row * features);
         }
         matrix.rows.push(index);
+        matrix.digests.push(digest);
         matrix.labels.push(sample.label);
     }
     matrix.values.truncate(matrix.rows.len() * features);
@@ -413,14 +425,15 @@ mod tests {
         let samples: Vec<Source<'_>> = names.iter().enumerate().map(source).collect();
         let outcomes = vec![
             Outcome::Skipped("gone".into()),
-            Outcome::Cached,
+            Outcome::Cached([7; 32]),
             Outcome::Skipped("torn".into()),
-            Outcome::Computed(None),
+            Outcome::Computed([9; 32], None),
         ];
         let values = vec![0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 3.0, 4.0];
         let matrix = collect(values, 2, &samples, outcomes);
         assert_eq!(matrix.values, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!((matrix.rows, matrix.labels), (vec![1, 3], vec![1, 3]));
+        assert_eq!(matrix.digests, [[7; 32], [9; 32]]);
         assert_eq!((matrix.computed, matrix.from_cache), (1, 1));
         let skipped: Vec<&str> = matrix
             .skipped

@@ -4,9 +4,10 @@
 //! user's files; [`preprocess`] turns each into a tensor, [`backbone`] into features,
 //! [`cache`] keeps them ([`features`] does all that in parallel). [`candidates`] says
 //! which recipes are worth trying, [`search`] cross-validates them, [`recipe`] trains
-//! one on [`data`], with [`extras`] where asked for, [`head`] holds the result. [`curve`] says what
-//! more samples would bring. [`session`] is the whole job, [`forecast`] says beforehand
-//! what it will take, [`evaluation`] and [`report`] what came of it.
+//! one on [`data`], with [`extras`] where asked for, [`head`] holds the result. [`curve`]
+//! says what more samples would bring. [`session`] is the whole job, [`growing`] the job
+//! once more with more samples, [`forecast`] says beforehand what it will take,
+//! [`evaluation`] and [`report`] what came of it.
 //! [`store`] is the one place that writes files, [`error`] the one error type.
 //!
 //! The arithmetic of training is in crate `fieldtune-core`, flags and printing in
@@ -25,6 +26,7 @@ pub mod evaluation;
 pub mod extras;
 pub mod features;
 pub mod forecast;
+pub mod growing;
 pub mod head;
 pub mod inspect;
 pub mod manifest;

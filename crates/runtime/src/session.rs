@@ -1,7 +1,9 @@
 //! The whole job, from samples to a head file and from a head file to predictions.
-//! Every step is another module's; this one puts them in order. Nothing is printed.
+//! Every step is another module's; this one puts them in order. Nothing is printed. Which
+//! row of features belongs to which sample is in `session/rows.rs`.
 
-use std::collections::HashMap;
+mod rows;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,14 +20,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::evaluation::{Evaluation, evaluate};
 use crate::features::{self, FeatureMatrix, LazyBackbone, Source};
 use crate::forecast::{self, Forecast};
+use crate::growing::Grown;
+use crate::growing::record::Record;
 use crate::head::{Head, Prediction, Provenance};
 use crate::manifest::Manifest;
 use crate::model::Model;
 use crate::preprocess::View;
 use crate::recipe;
 use crate::samples::{SampleSet, Skipped};
-use crate::search::{Found, HeldOut, Search, best};
+use crate::search::{Found, HeldOut, Search};
 use crate::views::ViewSet;
+
+use rows::{all_skipped, first_skipped, groups, judged, known_labels, mean, require_classes};
 
 /// Which part of a job is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +118,10 @@ pub struct Outcome {
     pub expected: Option<Evaluation>,
     /// What more samples would bring, or why that cannot be said.
     pub curve: std::result::Result<Curve, NoCurve>,
+    /// What the head was trained on, for it to grow later.
+    pub record: Record,
+    /// What became of the old samples, where a head grew.
+    pub grown: Option<Grown>,
     /// Which sample each row of the cross-validation was, for the report.
     pub held_out: Vec<Judged>,
     /// Where the time went.
@@ -164,6 +174,14 @@ impl Session {
             cache,
             settings,
         }
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// How jobs are done.
@@ -225,13 +243,44 @@ impl Session {
     ) -> Result<Outcome> {
         set.require_trainable()?;
         let backbone = self.backbone()?;
-        if let Some(limit_bytes) = self.settings.memory_bytes {
-            let forecast = forecast::forecast(&self.settings, self.kernel(), &backbone, set)?;
-            forecast.memory.require(limit_bytes)?;
-        }
-        let start = Instant::now();
         let views = self.settings.views(backbone.manifest());
+        self.require_memory(&backbone, set, views)?;
+        let start = Instant::now();
         let matrices = self.features(&backbone, set, sources, views, progress)?;
+        self.train_on(&backbone, set, (&matrices, views), start, progress)
+    }
+
+    /// Whether training on `set` keeps within `--memory`.
+    ///
+    /// # Errors
+    /// `OverBudget` when not.
+    pub(crate) fn require_memory(
+        &self,
+        backbone: &LazyBackbone,
+        set: &SampleSet,
+        views: ViewSet,
+    ) -> Result<()> {
+        let Some(limit_bytes) = self.settings.memory_bytes else {
+            return Ok(());
+        };
+        let mut settings = self.settings.clone();
+        settings.wishes.views = Some(views);
+        let forecast = forecast::forecast(&settings, self.kernel(), backbone, set)?;
+        forecast.memory.require(limit_bytes)
+    }
+
+    /// Trains on features, a matrix for each of the views. Features took from `start` until now.
+    ///
+    /// # Errors
+    /// As [`Session::train`].
+    pub(crate) fn train_on(
+        &self,
+        backbone: &LazyBackbone,
+        set: &SampleSet,
+        (matrices, views): (&[FeatureMatrix], ViewSet),
+        start: Instant,
+        progress: &dyn Progress,
+    ) -> Result<Outcome> {
         let values: Vec<&[f32]> = matrices.iter().map(|matrix| &matrix.values[..]).collect();
         let matrix = &matrices[0];
         require_classes(set, matrix)?;
@@ -261,12 +310,14 @@ impl Session {
         progress.at(Stage::Curve, 0, 1);
         let curve = self.curve(&data, &found, &set.labels)?;
         let curve_seconds = start.elapsed().as_secs_f64() - features - search - train;
-        let head = self.head(set, &data, identity(&backbone, &data), &found, trained);
+        let head = self.head(set, &data, identity(backbone, &data), &found, trained);
         Ok(Outcome {
             expected: found
                 .held_out()
                 .map(|held_out| held_out.evaluation(&set.labels)),
             curve,
+            record: Record::of(set, matrix),
+            grown: None,
             held_out: judged(set, matrix, &found, &head),
             head,
             samples: data.len(),
@@ -370,10 +421,7 @@ impl Session {
     ) -> Result<FeatureMatrix> {
         let backbone = self.model.cut_at(&head.backbone.cut)?;
         // What can be told without loading the backbone is told first.
-        let mut found = Identity {
-            features: head.backbone.features,
-            ..identity_without_features(&backbone)
-        };
+        let mut found = head_identity(&backbone, head);
         head.require(&found, head_path)?;
         let matrices = self.features(&backbone, set, sources, head.views, progress)?;
         let matrix = mean(matrices);
@@ -385,7 +433,7 @@ impl Session {
     }
 
     /// Features of all samples, a matrix a view, all of the same rows.
-    fn features(
+    pub(crate) fn features(
         &self,
         backbone: &LazyBackbone,
         set: &SampleSet,
@@ -499,19 +547,6 @@ impl Session {
     }
 }
 
-/// The mean of several views' features, as predictions are made from.
-fn mean(matrices: Vec<FeatureMatrix>) -> FeatureMatrix {
-    let share = 1.0 / matrices.len().max(1) as f32;
-    let mut all = matrices.into_iter();
-    let mut mean = all.next().unwrap_or_default();
-    mean.values.iter_mut().for_each(|value| *value *= share);
-    for other in all {
-        let pairs = mean.values.iter_mut().zip(&other.values);
-        pairs.for_each(|(sum, value)| *sum += share * value);
-    }
-    mean
-}
-
 /// The learning curve may take one part in so many of `--time`.
 pub(crate) const CURVE_SHARE: u32 = 4;
 
@@ -528,100 +563,17 @@ fn identity_without_features(backbone: &LazyBackbone) -> Identity {
     }
 }
 
+/// The backbone at hand, as far as it is known without loading it.
+pub(crate) fn head_identity(backbone: &LazyBackbone, head: &Head) -> Identity {
+    Identity {
+        features: head.backbone.features,
+        ..identity_without_features(backbone)
+    }
+}
+
 fn identity(backbone: &LazyBackbone, data: &Data<'_>) -> Identity {
     Identity {
         features: data.features,
         ..identity_without_features(backbone)
     }
-}
-
-/// Whether enough samples could be read: one of each class.
-fn require_classes(set: &SampleSet, matrix: &FeatureMatrix) -> Result<()> {
-    let missing = (0..set.labels.len()).find(|label| !matrix.labels.contains(label));
-    let Some(label) = missing else {
-        return Ok(());
-    };
-    let reason = matrix.skipped.iter().find(|skipped| {
-        set.samples
-            .iter()
-            .any(|sample| sample.label == label && sample.path == skipped.path)
-    });
-    let reason = reason.map_or_else(String::new, |skipped| {
-        format!(" ({}: {})", skipped.path.display(), skipped.reason)
-    });
-    let what = format_args!(
-        "no sample of class \"{}\" can be read{reason}",
-        set.labels[label]
-    );
-    let remedy = "add readable samples to it or remove the class";
-    Err(Error::at(ErrorKind::BadInput, &set.source, what, remedy))
-}
-
-/// A number a group for every row; a sample without a group is its own.
-fn groups(set: &SampleSet, matrix: &FeatureMatrix) -> Vec<usize> {
-    let mut numbers = HashMap::new();
-    let rows = matrix.rows.iter();
-    rows.map(|row| match &set.samples[*row].group {
-        Some(group) => {
-            let next = set.samples.len() + numbers.len();
-            *numbers.entry(group.as_str()).or_insert(next)
-        }
-        None => *row,
-    })
-    .collect()
-}
-
-fn first_skipped<'a>(set: &'a SampleSet, matrix: &'a FeatureMatrix) -> Option<&'a Skipped> {
-    set.skipped.iter().chain(&matrix.skipped).next()
-}
-
-fn all_skipped(set: &SampleSet, matrix: &FeatureMatrix) -> Vec<Skipped> {
-    set.skipped.iter().chain(&matrix.skipped).cloned().collect()
-}
-
-/// For each label of the set, its place in the head's list.
-fn known_labels(head: &Head, head_path: &Path, set: &SampleSet) -> Result<Vec<usize>> {
-    let place = |label: &String| {
-        head.labels
-            .iter()
-            .position(|known| known == label)
-            .ok_or_else(|| {
-                let what = format_args!(
-                    "does not know class \"{label}\" of {}; it knows {}",
-                    set.source.display(),
-                    head.labels.join(", ")
-                );
-                let remedy = "rename the class or train a head with it";
-                Error::at(ErrorKind::Mismatch, head_path, what, remedy)
-            })
-    };
-    set.labels.iter().map(place).collect()
-}
-
-/// The held-out samples of the first repeat, with calibrated probabilities.
-fn judged(set: &SampleSet, matrix: &FeatureMatrix, found: &Found, head: &Head) -> Vec<Judged> {
-    let Some(held_out) = found.held_out() else {
-        return Vec::new();
-    };
-    let classes = head.labels.len();
-    let probabilities = held_out.probabilities(classes);
-    let first = held_out.rows.len() / held_out.repeats.max(1);
-    let rows = held_out
-        .rows
-        .iter()
-        .zip(probabilities.chunks_exact(classes))
-        .take(first);
-    rows.map(|(row, probabilities)| {
-        let label = best(probabilities);
-        Judged {
-            path: set.samples[matrix.rows[*row]].path.clone(),
-            truth: matrix.labels[*row],
-            prediction: Prediction {
-                label,
-                unknown: probabilities[label] < head.unknown_below,
-                probabilities: probabilities.to_vec(),
-            },
-        }
-    })
-    .collect()
 }

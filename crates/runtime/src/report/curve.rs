@@ -124,7 +124,7 @@ fn plot(curve: &Curve) -> String {
     )
 }
 
-/// Four accuracies, and the numbers of samples that the text speaks of.
+/// Three accuracies in whole percents, and the numbers of samples that the text speaks of.
 fn grid(
     curve: &Curve,
     first: f64,
@@ -132,7 +132,7 @@ fn grid(
     x: &dyn Fn(f64) -> f64,
     y: &dyn Fn(f64) -> f64,
 ) -> String {
-    let shares = [0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0].map(|part| floor + part * (1.0 - floor));
+    let shares = [0.0, 0.5, 1.0].map(|part| floor + part * (1.0 - floor));
     let across = shares.map(|share| {
         format!(
             "<path class=\"line\" d=\"M{LEFT} {y:.1}H{RIGHT}\"/><text x=\"34\" y=\"{text_y:.1}\" \

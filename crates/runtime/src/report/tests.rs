@@ -144,6 +144,8 @@ fn outcome(labels: [&str; 2], n: usize) -> Outcome {
         cache_failure: None,
         expected: (n > 0).then_some(evaluation),
         curve: Err(crate::curve::NoCurve::TooFewSamples),
+        record: crate::growing::record::Record::default(),
+        grown: None,
         held_out: judged,
         seconds: Seconds {
             features: 1.25,
