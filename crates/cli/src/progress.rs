@@ -62,6 +62,7 @@ fn bar(stage: Stage, all: usize) -> ProgressBar {
     bar.set_message(match stage {
         Stage::Features => "features",
         Stage::Search => "search",
+        Stage::Pictures => "pictures",
     });
     bar.enable_steady_tick(Duration::from_millis(500));
     bar

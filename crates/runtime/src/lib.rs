@@ -5,7 +5,8 @@
 //! [`cache`] keeps them ([`features`] does all that in parallel). [`candidates`] says
 //! which recipes are worth trying, [`search`] cross-validates them, [`recipe`] trains
 //! one, with [`extras`] where asked for, [`head`] holds the result. [`session`] is the whole job, [`forecast`] says
-//! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
+//! beforehand what it will take, [`evaluation`] and [`report`] what came of it,
+//! [`suspects`] which samples to look at.
 //! [`store`] is the one place that writes files, [`error`] the one error type.
 //!
 //! The arithmetic of training is in crate `fieldtune-core`, flags and printing in
@@ -33,6 +34,7 @@ pub mod samples;
 pub mod search;
 pub mod session;
 pub mod store;
+pub mod suspects;
 
 pub use fieldtune_core::adversary::{Middle, Rise};
 pub use fieldtune_core::decay::Mode as DecayMode;

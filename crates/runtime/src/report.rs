@@ -5,6 +5,7 @@
 mod page;
 mod pictures;
 mod plots;
+mod suspects;
 mod verdict;
 
 use std::path::Path;
@@ -52,6 +53,7 @@ impl Report<'_> {
             self.test(),
             self.calibration(),
             self.mistakes(),
+            suspects::suspects(&self.outcome.suspects, self.read),
             self.recognised(),
             self.skipped(),
             tried(&self.outcome.found),

@@ -1,6 +1,8 @@
 //! The whole job, from samples to a head file and from a head file to predictions.
 //! Every step is another module's; this one puts them in order. Nothing is printed.
 
+mod check;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,7 +12,7 @@ use fieldtune_core::Kernel;
 use crate::backbone::Identity;
 use crate::budget::peak_rss_bytes;
 use crate::cache::Cache;
-use crate::candidates::{self, Wishes};
+use crate::candidates::Wishes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluation::{Evaluation, evaluate};
 use crate::features::{self, FeatureMatrix, LazyBackbone, Source};
@@ -18,9 +20,12 @@ use crate::forecast::{self, Forecast};
 use crate::head::{Head, Prediction, Provenance};
 use crate::model::Model;
 use crate::preprocess::View;
-use crate::recipe::{self, Data};
+use crate::recipe::{self, Data, Recipe};
 use crate::samples::{SampleSet, Skipped};
 use crate::search::{Found, HeldOut, Search, best};
+use crate::suspects::Suspect;
+
+pub use check::Checked;
 
 /// Which part of a job is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub enum Stage {
     Features,
     /// Recipes are cross-validated.
     Search,
+    /// Pictures are looked at.
+    Pictures,
 }
 
 /// Told how far a job is. Called from several threads.
@@ -109,6 +116,8 @@ pub struct Outcome {
     pub expected: Option<Evaluation>,
     /// Which sample each row of the cross-validation was, for the report.
     pub held_out: Vec<Judged>,
+    /// Samples to look at, as far as features and held-out outputs tell.
+    pub suspects: Vec<Suspect>,
     /// Where the time went.
     pub seconds: Seconds,
     /// Size of the training arena in bytes.
@@ -256,6 +265,7 @@ impl Session {
                 .held_out()
                 .map(|held_out| held_out.evaluation(&set.labels)),
             held_out: judged(set, matrix, &found, &head),
+            suspects: self.suspects(set, matrix, &data, &found)?,
             head,
             samples: data.len(),
             skipped: all_skipped(set, matrix),
@@ -410,24 +420,24 @@ impl Session {
     }
 
     fn search(&self, data: &Data<'_>, progress: &dyn Progress) -> Result<Found> {
+        let candidates = self.candidates(data);
+        self.search_among(&candidates, data, progress)
+    }
+
+    fn search_among(
+        &self,
+        candidates: &[Recipe],
+        data: &Data<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Found> {
         let search = Search {
             data: *data,
             seed: self.settings.seed,
             kernel: self.kernel(),
             time: self.settings.time,
         };
-        let mut counts = vec![0; data.classes];
-        data.labels
-            .iter()
-            .for_each(|label| counts[usize::from(*label)] += 1);
-        let candidates = candidates::candidates(&self.settings.wishes, &counts);
         let tell = |done, all| progress.at(Stage::Search, done, all);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.settings.threads.max(1));
-        let pool = pool.build().map_err(|error| {
-            let what = format_args!("threads cannot be started ({error}); lower --threads");
-            Error::new(ErrorKind::Failed, what)
-        })?;
-        pool.install(|| search.run(&candidates, &tell))
+        self.pool()?.install(|| search.run(candidates, &tell))
     }
 
     fn head(
