@@ -18,7 +18,7 @@ const BLUR: usize = 9;
 /// 95 % of the pixels of a dark picture are below this grey level.
 const DARK: f64 = 32.0;
 /// Also dark: below this share of what is usual in the set.
-const DARK_SHARE: f64 = 0.3;
+const DARK_SHARE: f64 = 0.25;
 /// 95 % of the pixels of a bright picture are above this grey level.
 const BRIGHT: f64 = 240.0;
 /// A flat picture's grey levels differ by less, the outer 5 % at both ends left out.
