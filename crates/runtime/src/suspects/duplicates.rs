@@ -6,9 +6,11 @@
 //! at scales from 1 down to 0.7. So a copy is found that was recompressed, shrunk,
 //! mirrored, brightened or cropped.
 //!
-//! Tried on demo photographs and on scratched steel: such copies correlate by 0.87 and
-//! more, different photographs by less than 0.55, different scratches on blank steel by up
-//! to 0.84. Without the limit, those reach 0.95. Cosines of features do not tell copies
+//! Tried on demo photographs and on scratched steel: most such copies correlate by 0.87
+//! and more, different photographs by less than 0.55, different scratches on blank steel
+//! by up to 0.84. Without the limit, those reach 0.95. Of copies put among 200 pictures,
+//! 79 of 80 were found among photographs, 72 of 80 among steel surfaces: there half of
+//! the crops by 5 % fall between the parts that are tried, and brightening loses detail. Cosines of features do not tell copies
 //! apart (a recompressed steel surface 0.75, two different ones up to 0.98), nor do
 //! perceptual hashes of a whole picture (a crop by 10 % differs as much as another
 //! surface). Both are good for guessing which pairs to compare.

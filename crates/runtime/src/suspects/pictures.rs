@@ -36,7 +36,7 @@ pub struct Look {
     pub low: f64,
     /// Grey level that 95 % of the pixels are below.
     pub high: f64,
-    /// 0 for sharp to 1 for blurred, see [`blur_effect`].
+    /// 0 for sharp to 1 for blurred, after Crete et al. (2007).
     pub blur: f64,
     /// A small grey copy.
     pub thumbnail: Thumbnail,
