@@ -40,7 +40,8 @@ pub struct Features {
 /// Some rows of a set, copied together.
 pub struct Chosen {
     values: Vec<Vec<f32>>,
-    labels: Vec<u16>,
+    /// Label of every row; may be changed.
+    pub labels: Vec<u16>,
     groups: Vec<usize>,
     features: usize,
     classes: usize,

@@ -29,6 +29,9 @@ pub enum Command {
         after_help = "Example:\n  fieldtune inspect mobilenet.onnx\n  fieldtune inspect embedded"
     )]
     Inspect(InspectArgs),
+    /// Say what is wrong with samples: unreadable, copies, wrong labels, bad pictures
+    #[command(after_help = "Example:\n  fieldtune check samples/")]
+    Check(CheckArgs),
     /// Say how much memory and time training would take; trains nothing
     #[command(after_help = "Example:\n  fieldtune plan samples/ --memory 128M")]
     Plan(PlanArgs),
@@ -83,6 +86,19 @@ pub struct InspectArgs {
     /// The input of a model without a manifest, such as image:3x224x224
     #[arg(long, value_name = "TENSOR:CxHxW")]
     pub input: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Folder with one sub-folder a class, or a .csv or .jsonl manifest
+    pub samples: PathBuf,
+    /// The backbone.
+    #[command(flatten)]
+    pub backbone: BackboneArgs,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

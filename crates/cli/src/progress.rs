@@ -63,6 +63,7 @@ fn bar(stage: Stage, all: usize) -> ProgressBar {
         Stage::Features => "features",
         Stage::Search => "search",
         Stage::Curve => "curve",
+        Stage::Pictures => "pictures",
     });
     bar.enable_steady_tick(Duration::from_millis(500));
     bar

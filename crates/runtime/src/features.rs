@@ -49,7 +49,8 @@ impl<'a> Source<'a> {
         samples.samples.iter().map(source).collect()
     }
 
-    fn read(&self) -> Result<Cow<'a, [u8]>> {
+    /// The bytes.
+    pub(crate) fn read(&self) -> Result<Cow<'a, [u8]>> {
         match self.bytes {
             Some(bytes) => Ok(Cow::Borrowed(bytes)),
             None => store::read(self.path, MAX_SAMPLE_BYTES).map(Cow::Owned),

@@ -7,7 +7,7 @@
 //! one on [`data`], with [`extras`] where asked for, [`head`] holds the result. [`curve`]
 //! says what more samples would bring. [`session`] is the whole job, [`growing`] the job
 //! once more with more samples, [`forecast`] says beforehand what it will take,
-//! [`evaluation`] and [`report`] what came of it.
+//! [`evaluation`] and [`report`] what came of it, [`suspects`] which samples to look at.
 //! [`store`] is the one place that writes files, [`error`] the one error type.
 //!
 //! The arithmetic of training is in crate `fieldtune-core`, flags and printing in
@@ -38,6 +38,7 @@ pub mod samples;
 pub mod search;
 pub mod session;
 pub mod store;
+pub mod suspects;
 pub mod views;
 mod whitening;
 

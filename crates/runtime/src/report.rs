@@ -6,6 +6,7 @@ mod curve;
 mod page;
 mod pictures;
 mod plots;
+mod suspects;
 mod verdict;
 
 use std::path::Path;
@@ -54,6 +55,7 @@ impl Report<'_> {
             curve::enough(&self.outcome.curve),
             self.calibration(),
             self.mistakes(),
+            suspects::suspects(&self.outcome.suspects, self.read),
             self.recognised(),
             self.skipped(),
             tried(&self.outcome.found),

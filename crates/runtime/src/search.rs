@@ -467,7 +467,7 @@ fn log_sum(row: &[f32], temperature: f32) -> f64 {
 /// The temperature goes into the head file, so it must have the same bits everywhere:
 /// exp and ln come from `libm`, since those of the standard library are the system's,
 /// whose last digit depends on the processor.
-fn fit_temperature(logits: &[f32], labels: &[u16], classes: usize) -> f32 {
+pub(crate) fn fit_temperature(logits: &[f32], labels: &[u16], classes: usize) -> f32 {
     const GOLDEN: f64 = 0.618_033_988_749_895;
     let cost = |log_temperature: f64| {
         let temperature = exp(log_temperature) as f32;

@@ -2,6 +2,7 @@
 //! Every step is another module's; this one puts them in order. Nothing is printed. Which
 //! row of features belongs to which sample is in `session/rows.rs`.
 
+mod check;
 mod rows;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use fieldtune_core::Kernel;
 use crate::backbone::Identity;
 use crate::budget::peak_rss_bytes;
 use crate::cache::Cache;
-use crate::candidates::{self, Wishes};
+use crate::candidates::Wishes;
 use crate::curve::measure::Study;
 use crate::curve::{self, Curve, NoCurve};
 use crate::data::Data;
@@ -26,11 +27,13 @@ use crate::head::{Head, Prediction, Provenance};
 use crate::manifest::Manifest;
 use crate::model::Model;
 use crate::preprocess::View;
-use crate::recipe;
+use crate::recipe::{self, Recipe};
 use crate::samples::{SampleSet, Skipped};
 use crate::search::{Found, HeldOut, Search};
+use crate::suspects::Suspect;
 use crate::views::ViewSet;
 
+pub use check::Checked;
 use rows::{all_skipped, first_skipped, groups, judged, known_labels, mean, require_classes};
 
 /// Which part of a job is under way.
@@ -42,6 +45,8 @@ pub enum Stage {
     Search,
     /// Heads of parts of the samples are trained, to see what more would bring.
     Curve,
+    /// Pictures are looked at.
+    Pictures,
 }
 
 /// Told how far a job is. Called from several threads.
@@ -124,6 +129,8 @@ pub struct Outcome {
     pub grown: Option<Grown>,
     /// Which sample each row of the cross-validation was, for the report.
     pub held_out: Vec<Judged>,
+    /// Samples to look at, as far as features and held-out outputs tell.
+    pub suspects: Vec<Suspect>,
     /// Where the time went.
     pub seconds: Seconds,
     /// Size of the training arena in bytes.
@@ -319,6 +326,7 @@ impl Session {
             record: Record::of(set, matrix),
             grown: None,
             held_out: judged(set, matrix, &found, &head),
+            suspects: self.suspects(set, matrix, &data, &found)?,
             head,
             samples: data.len(),
             skipped: all_skipped(set, matrix),
@@ -470,19 +478,24 @@ impl Session {
     }
 
     fn search(&self, data: &Data<'_>, progress: &dyn Progress) -> Result<Found> {
+        let candidates = self.candidates(data);
+        self.search_among(&candidates, data, progress)
+    }
+
+    fn search_among(
+        &self,
+        candidates: &[Recipe],
+        data: &Data<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Found> {
         let search = Search {
             data: *data,
             seed: self.settings.seed,
             kernel: self.kernel(),
             time: self.settings.time,
         };
-        let mut counts = vec![0; data.classes];
-        data.labels
-            .iter()
-            .for_each(|label| counts[usize::from(*label)] += 1);
-        let candidates = candidates::candidates(&self.settings.wishes, &counts);
         let tell = |done, all| progress.at(Stage::Search, done, all);
-        self.pool()?.install(|| search.run(&candidates, &tell))
+        self.pool()?.install(|| search.run(candidates, &tell))
     }
 
     /// The learning curve of the recipe found, in a part of the time for the search.
@@ -502,14 +515,6 @@ impl Session {
         let held_out = found.held_out();
         let pool = self.pool()?;
         pool.install(|| curve::curve(&study, held_out, labels))
-    }
-
-    fn pool(&self) -> Result<rayon::ThreadPool> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.settings.threads.max(1));
-        pool.build().map_err(|error| {
-            let what = format_args!("threads cannot be started ({error}); lower --threads");
-            Error::new(ErrorKind::Failed, what)
-        })
     }
 
     fn head(

@@ -59,9 +59,7 @@ pub(super) fn grid(
             .map_or_else(String::new, |label| name(label))
     };
     let figure = |judged: &&Judged| {
-        let bytes = read(&judged.path);
-        let picture = bytes.and_then(|bytes| thumbnail(&bytes, &judged.path));
-        let picture = picture.unwrap_or_else(|| "<div class=\"none\">no picture</div>".into());
+        let picture = thumbnail_or_box(read(&judged.path), &judged.path);
         let (truth, called) = (label(judged.truth), label(judged.prediction.label));
         let said = format!("<span>{}</span>", percent(probability(judged)));
         let doubt = if judged.prediction.unknown {
@@ -79,6 +77,12 @@ pub(super) fn grid(
     };
     let figures: String = shown.iter().map(figure).collect();
     format!("<div class=\"pictures\">\n{figures}</div>\n")
+}
+
+/// A file's picture, or a grey box.
+pub(super) fn thumbnail_or_box(bytes: Option<Vec<u8>>, path: &Path) -> String {
+    let picture = bytes.and_then(|bytes| thumbnail(&bytes, path));
+    picture.unwrap_or_else(|| "<div class=\"none\">no picture</div>".into())
 }
 
 /// An image element that holds its own data. Only pixels go in: the file's metadata,

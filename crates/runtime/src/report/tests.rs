@@ -139,6 +139,7 @@ fn outcome(labels: [&str; 2], n: usize) -> Outcome {
         },
         samples: n.max(2),
         skipped: Vec::new(),
+        suspects: Vec::new(),
         computed: n,
         from_cache: 0,
         cache_failure: None,
