@@ -38,6 +38,7 @@ pub fn training(args: &TrainingArgs) -> Result<Session> {
     settings.memory_bytes = args.memory;
     settings.time = args.time.unwrap_or(DEFAULT_TIME);
     settings.reproducible = args.reproducible;
+    settings.false_alarms = args.false_alarms;
     settings.unmirrored = args.no_mirror;
     session(&args.backbone, settings)
 }

@@ -4,7 +4,9 @@
 //! user's files; [`preprocess`] turns each into a tensor, [`backbone`] into features,
 //! [`cache`] keeps them ([`features`] does all that in parallel). [`candidates`] says
 //! which recipes are worth trying, [`search`] cross-validates them, [`recipe`] trains
-//! one, with [`extras`] where asked for, [`head`] holds the result. [`session`] is the whole job, [`forecast`] says
+//! one, with [`extras`] where asked for, [`head`] holds the result.
+//! [`unknowns`] says when a sample is of no class, [`sets`] which labels one is surely
+//! among. [`session`] is the whole job, [`forecast`] says
 //! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
 //! [`store`] is the one place that writes files, [`error`] the one error type.
 //!
@@ -32,7 +34,9 @@ pub mod report;
 pub mod samples;
 pub mod search;
 pub mod session;
+pub mod sets;
 pub mod store;
+pub mod unknowns;
 
 pub use fieldtune_core::adversary::{Middle, Rise};
 pub use fieldtune_core::decay::Mode as DecayMode;

@@ -276,7 +276,7 @@ impl Fitted {
         }
     }
 
-    fn new(normalise: Normalise, data: &Data<'_>, samples: &[usize]) -> Self {
+    pub(crate) fn new(normalise: Normalise, data: &Data<'_>, samples: &[usize]) -> Self {
         let length = (data.features as f32).sqrt();
         match normalise {
             Normalise::Length => Self {

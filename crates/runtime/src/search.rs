@@ -263,17 +263,6 @@ impl HeldOut {
         probabilities(&mut values, classes, self.temperature);
         values
     }
-
-    /// The top probability that only one in `one_in` held-out samples falls below.
-    pub fn low_probability(&self, classes: usize, one_in: usize) -> f32 {
-        let values = self.probabilities(classes);
-        let mut tops: Vec<f32> = values
-            .chunks_exact(classes)
-            .map(|row| row[best(row)])
-            .collect();
-        tops.sort_by(f32::total_cmp);
-        tops.get(tops.len() / one_in).copied().unwrap_or(0.0)
-    }
 }
 
 /// The position of the largest value; the first where several are equal.
@@ -321,14 +310,14 @@ fn choose(tried: &[Tried], classes: usize) -> usize {
     chosen.0
 }
 
-fn fold_count(folds: &[usize]) -> usize {
+pub(crate) fn fold_count(folds: &[usize]) -> usize {
     let held_out = folds.iter().filter(|fold| **fold != ALWAYS_TRAINED);
     held_out.max().map_or(0, |fold| fold + 1)
 }
 
 /// A fold for each sample: groups stay whole, classes are spread evenly, and samples
 /// of a class with a single group are never held out.
-fn folds(data: &Data<'_>, seed: u64) -> Vec<usize> {
+pub(crate) fn folds(data: &Data<'_>, seed: u64) -> Vec<usize> {
     let mut units = units(data, 0..data.len());
     let mut per_class = vec![0; data.classes];
     units.iter().for_each(|unit| per_class[unit.label] += 1);

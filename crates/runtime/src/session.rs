@@ -15,12 +15,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::evaluation::{Evaluation, evaluate};
 use crate::features::{self, FeatureMatrix, LazyBackbone, Source};
 use crate::forecast::{self, Forecast};
-use crate::head::{Head, Prediction, Provenance};
+use crate::head::{Head, Prediction, Provenance, Sets, Unknown};
 use crate::model::Model;
 use crate::preprocess::View;
 use crate::recipe::{self, Data};
 use crate::samples::{SampleSet, Skipped};
-use crate::search::{Found, HeldOut, Search, best};
+use crate::search::{Found, HeldOut, Search};
+use crate::{sets, unknowns};
 
 /// Which part of a job is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,9 @@ pub struct Settings {
     pub reproducible: bool,
     /// An unreadable sample is an error.
     pub strict: bool,
+    /// Share of samples of trained classes that may be called unknown, 0 to below 1;
+    /// `None` for [`unknowns::FALSE_ALARMS`].
+    pub false_alarms: Option<f64>,
     /// Leave the mirror images out: half the backbone's work, a little less accuracy.
     pub unmirrored: bool,
 }
@@ -248,14 +252,25 @@ impl Session {
             self.settings.seed,
             self.kernel(),
         )?;
+        let unknowns = unknowns::fit(
+            found.recipe.normalise,
+            &data,
+            &trained.fitted,
+            self.settings.seed,
+            self.settings.false_alarms.unwrap_or(unknowns::FALSE_ALARMS),
+        );
         let train = start.elapsed().as_secs_f64() - features - search;
         let arena_bytes = trained.arena_bytes;
-        let head = self.head(set, &data, identity(&backbone, &data), &found, trained);
+        let identity = identity(&backbone, &data);
+        let head = Head {
+            unknown: unknowns.unknown,
+            ..self.head(set, &data, identity, &found, trained)
+        };
         Ok(Outcome {
             expected: found
                 .held_out()
                 .map(|held_out| held_out.evaluation(&set.labels)),
-            held_out: judged(set, matrix, &found, &head),
+            held_out: judged(set, matrix, &found, &head, &unknowns.scores),
             head,
             samples: data.len(),
             skipped: all_skipped(set, matrix),
@@ -451,8 +466,10 @@ impl Session {
             network: trained.network,
             parameters: trained.parameters,
             temperature: held_out.map_or(1.0, |held_out| held_out.temperature),
-            unknown_below: held_out.map_or(0.0, |held_out| {
-                held_out.low_probability(data.classes, ONE_IN_UNKNOWN)
+            unknown_below: 0.0,
+            unknown: Unknown::default(),
+            sets: held_out.map_or_else(Sets::default, |held_out| {
+                sets::tables(held_out, data.classes)
             }),
             trained: Provenance {
                 program: concat!("fieldtune ", env!("CARGO_PKG_VERSION")).into(),
@@ -477,9 +494,6 @@ fn mean(matrices: Vec<FeatureMatrix>) -> FeatureMatrix {
     }
     mean
 }
-
-/// One in this many samples of the trained classes may be called unknown.
-const ONE_IN_UNKNOWN: usize = 50;
 
 fn identity_without_features(backbone: &LazyBackbone) -> Identity {
     Identity {
@@ -562,7 +576,13 @@ fn known_labels(head: &Head, head_path: &Path, set: &SampleSet) -> Result<Vec<us
 }
 
 /// The held-out samples of the first repeat, with calibrated probabilities.
-fn judged(set: &SampleSet, matrix: &FeatureMatrix, found: &Found, head: &Head) -> Vec<Judged> {
+fn judged(
+    set: &SampleSet,
+    matrix: &FeatureMatrix,
+    found: &Found,
+    head: &Head,
+    scores: &[Option<f32>],
+) -> Vec<Judged> {
     let Some(held_out) = found.held_out() else {
         return Vec::new();
     };
@@ -574,17 +594,10 @@ fn judged(set: &SampleSet, matrix: &FeatureMatrix, found: &Found, head: &Head) -
         .iter()
         .zip(probabilities.chunks_exact(classes))
         .take(first);
-    rows.map(|(row, probabilities)| {
-        let label = best(probabilities);
-        Judged {
-            path: set.samples[matrix.rows[*row]].path.clone(),
-            truth: matrix.labels[*row],
-            prediction: Prediction {
-                label,
-                unknown: probabilities[label] < head.unknown_below,
-                probabilities: probabilities.to_vec(),
-            },
-        }
+    rows.map(|(row, probabilities)| Judged {
+        path: set.samples[matrix.rows[*row]].path.clone(),
+        truth: matrix.labels[*row],
+        prediction: head.judged(probabilities, scores[*row]),
     })
     .collect()
 }
