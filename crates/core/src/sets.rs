@@ -39,9 +39,9 @@ pub fn rank(entry: usize, count: usize) -> usize {
 }
 
 impl Sets<'_> {
-    /// The least probability with which label `class` is in a set of this coverage, 0 to
-    /// 1. 0 means always: there are too few samples to promise more. Rounded down to the
-    /// next entry, so sets are never smaller than promised.
+    /// The least probability with which label `class` is in a set of this coverage, a
+    /// share below 1. Zero means always: there are too few samples to promise more. It is
+    /// rounded down to the next entry, so sets are never smaller than promised.
     pub fn least(&self, class: usize, coverage: f64) -> f32 {
         let own = self.counts.get(class + 1).copied().unwrap_or(0);
         let table = if own > 0 { class + 1 } else { 0 };

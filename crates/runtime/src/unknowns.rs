@@ -262,8 +262,11 @@ mod tests {
     fn the_widest_direction_is_found() {
         let mut random = Random::new(5);
         let rows: Vec<Vec<f32>> = (0..200)
-            .map(|_| (0..9).map(|i| random.normal() * if i == 4 { 5.0 } else { 1.0 }))
-            .map(Iterator::collect)
+            .map(|_| {
+                let mut row: Vec<f32> = (0..9).map(|_| random.normal()).collect();
+                row[4] *= 5.0;
+                row
+            })
             .collect();
         let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
         let found = directions(&rows, 9, 199.0);
