@@ -54,17 +54,18 @@ fn main() -> Result<(), Failure> {
     let (near, _) = features(&[&insects.join("train"), &insects.join("val")])?;
     all.push(("far", with_others(near, &all)));
     let mut report = json!({"machine": machine(), "draws": draws});
+    let path = results().join("unknowns.json");
     for (name, features) in &all {
         let mut cells = BTreeMap::new();
         for size in SIZES {
             let found = cell(name, features, size, draws)?;
             print(name, size, &found);
             cells.insert(size, found);
+            // After every cell, so that a run cut short keeps what it has.
+            report[*name] = json!(cells);
+            std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
         }
-        report[*name] = json!(cells);
     }
-    let path = results().join("unknowns.json");
-    std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
     println!("written: {}", path.display());
     Ok(())
 }

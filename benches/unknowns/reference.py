@@ -27,11 +27,10 @@ from sklearn.preprocessing import normalize
 
 
 def mahalanobis(train, labels, test):
-    """(distance to the nearest class, the same relative to all samples' own)."""
+    """Distance to the nearest class."""
     means = np.stack([train[labels == label].mean(axis=0) for label in np.unique(labels)])
     within = LedoitWolf(assume_centered=True).fit(train - means[labels])
-    nearest = np.min([within.mahalanobis(test - mean) for mean in means], axis=0)
-    return nearest, nearest - LedoitWolf().fit(train).mahalanobis(test)
+    return np.min([within.mahalanobis(test - mean) for mean in means], axis=0)
 
 
 def scores(train, labels, test):
@@ -39,9 +38,7 @@ def scores(train, labels, test):
     if model.n_iter_.max() >= model.max_iter or model.n_iter_.min() < 3:
         raise ValueError(f"logistic regression took {model.n_iter_} steps: not converged")
     found = {"max softmax (logistic regression)": -model.predict_proba(test).max(axis=1)}
-    nearest, relative = mahalanobis(train, labels, test)
-    found["Mahalanobis (Ledoit-Wolf)"] = nearest
-    found["relative Mahalanobis (Ledoit-Wolf)"] = relative
+    found["Mahalanobis (Ledoit-Wolf)"] = mahalanobis(train, labels, test)
     neighbours = NearestNeighbors(n_neighbors=3, metric="cosine").fit(train)
     distances = neighbours.kneighbors(test)[0]
     found["nearest neighbour, cosine"] = distances[:, 0]
