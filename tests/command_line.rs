@@ -194,8 +194,37 @@ fn predict_prints_one_object_a_line_in_order() {
         let sum: f64 = all.values().map(number).sum();
         assert!(all.len() == 3 && (sum - 1.0).abs() < 1e-4, "{object}");
         assert_eq!(object["probability"], all[class]);
-        assert!(object["unknown"].is_boolean());
+        let doubted = number(&object["unknown_score"]) > number(&object["unknown_above"]);
+        assert_eq!(object["unknown"], doubted);
+        assert!(object.get("set").is_none());
     }
+}
+
+#[test]
+fn predict_names_sets_of_labels_that_grow_with_coverage() {
+    let photographs = CLASSES.map(photograph);
+    let sets = |coverage: &str| -> Vec<usize> {
+        let mut predict = command(&["predict", "--json", "--coverage", coverage]);
+        let ran = run(predict.arg(demo_head()).args(&photographs));
+        ran.succeeded();
+        let lines = ran.stdout.lines();
+        lines
+            .map(|line| {
+                let object: Value = serde_json::from_str(line).expect("an object a line");
+                let set = object["set"].as_array().expect("a list");
+                assert!(set.contains(&object["label"]), "{object}");
+                set.len()
+            })
+            .collect()
+    };
+    assert_eq!(sets("50%"), [1, 1, 1]);
+    // More than the demo's samples can promise.
+    assert_eq!(sets("99.9%"), [3, 3, 3]);
+    let mut wrong = command(&["predict", "--coverage", "90"]);
+    assert_eq!(
+        run(wrong.arg(demo_head()).arg(&photographs[0])).code,
+        Some(2)
+    );
 }
 
 #[test]

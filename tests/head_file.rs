@@ -3,7 +3,9 @@
 use fieldtune_core::Error;
 use fieldtune_core::head::{Backbone, CrossValidation, Floats, HEADER_BYTES, Head, Trained};
 use fieldtune_core::network::Layer;
+use fieldtune_core::sets::Sets;
 use fieldtune_core::transform::Transform;
+use fieldtune_core::unknown::Unknown;
 use fieldtune_tests::layer_tables::tables;
 use proptest::prelude::*;
 
@@ -14,6 +16,8 @@ fn parameters(count: usize) -> Vec<u8> {
 }
 
 fn head<'a>(parameters: &'a [u8], shift: &'a [u8]) -> Head<'a> {
+    // Twelve numbers for three classes of four features.
+    let means = &parameters[..48];
     Head {
         labels: ["ants", "bees", "käfer"].into_iter().collect(),
         backbone: Backbone {
@@ -58,8 +62,21 @@ fn head<'a>(parameters: &'a [u8], shift: &'a [u8]) -> Head<'a> {
                 n: 12,
             }),
         },
+        unknown: Unknown {
+            means: Floats::new(means),
+            directions: Floats::new(&means[..16]),
+            threshold: 3.5,
+            false_alarms: 0.05,
+        },
+        sets: Sets {
+            counts: [2, 0, 0, 1].into_iter().collect(),
+            tables: Floats::new(&TABLES),
+        },
     }
 }
+
+/// 1, 0.5 and 0.25.
+const TABLES: [u8; 12] = [0, 0, 0x80, 0x3f, 0, 0, 0, 0x3f, 0, 0, 0x80, 0x3e];
 
 fn file() -> Vec<u8> {
     let (parameters, shift) = (parameters(43), parameters(4));
@@ -114,7 +131,7 @@ fn every_truncation_and_every_extra_byte_is_noticed() {
 
 #[test]
 fn another_format_is_named() {
-    for found in [0, 3] {
+    for found in [0, 4] {
         let newer = as_format(found);
         let found = u16::from(found);
         assert_eq!(Head::decode(&newer), Err(Error::Version { found }));
@@ -122,9 +139,27 @@ fn another_format_is_named() {
 }
 
 #[test]
-fn the_older_format_is_read() {
-    let older = as_format(1);
-    assert_eq!(Head::decode(&older), Head::decode(&file()));
+fn older_formats_are_read_and_know_no_place_of_their_classes() {
+    let (parameters, shift) = (parameters(43), parameters(4));
+    let expected = Head {
+        unknown: Unknown::default(),
+        sets: Sets::default(),
+        ..head(&parameters, &shift)
+    };
+    // What the newer format appends: three empty sequences, two numbers, one sequence.
+    let mut buffer = vec![0; 2000];
+    let newer = expected.encode(&mut buffer).expect("sound head");
+    for format in [1, 2] {
+        let mut older = newer[..newer.len() - 12].to_vec();
+        older[8] = format;
+        let length = (older.len() - HEADER_BYTES) as u32;
+        older[12..16].copy_from_slice(&length.to_le_bytes());
+        let crc = crc32(&older);
+        older[16..20].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Head::decode(&older).as_ref(), Ok(&expected), "{format}");
+        // Nothing may follow where the older formats end.
+        assert_eq!(Head::decode(&as_format(format)), Err(Error::Content));
+    }
 }
 
 /// The test's head, marked as another format.
@@ -140,7 +175,10 @@ fn as_format(format: u8) -> Vec<u8> {
 fn every_kind_of_layer_reads_back() {
     for (name, network) in tables() {
         let values = parameters(network.parameter_elements());
-        let mut head = head(&values, &[]);
+        let spare = parameters(43);
+        let mut head = head(&spare, &[]);
+        head.parameters = Floats::new(&values);
+        (head.unknown, head.sets) = (Unknown::default(), Sets::default());
         head.layers = network.layers().iter().copied().collect();
         head.backbone.features = network.inputs() as u32;
         let labels = &["a", "b", "c", "d"][..network.classes()];
@@ -164,10 +202,11 @@ fn crc32(file: &[u8]) -> u32 {
 
 #[test]
 fn heads_that_contradict_themselves_are_not_written() {
+    let [long, tall] = [parameters(13), parameters(36)];
     let (parameters, shift) = (parameters(43), parameters(4));
     let sound = head(&parameters, &shift);
     let nan = f32::NAN.to_le_bytes().repeat(43);
-    let cases: [(&str, Head<'_>); 8] = [
+    let cases: [(&str, Head<'_>); 12] = [
         (
             "label missing",
             Head {
@@ -218,6 +257,46 @@ fn heads_that_contradict_themselves_are_not_written() {
             },
         ),
         ("shift", head(&parameters, &shift[4..])),
+        (
+            "a mean too long",
+            Head {
+                unknown: Unknown {
+                    means: Floats::new(&long),
+                    ..sound.unknown
+                },
+                ..sound.clone()
+            },
+        ),
+        (
+            "nine directions",
+            Head {
+                unknown: Unknown {
+                    directions: Floats::new(&tall),
+                    ..sound.unknown
+                },
+                ..sound.clone()
+            },
+        ),
+        (
+            "all false alarms",
+            Head {
+                unknown: Unknown {
+                    false_alarms: 1.0,
+                    ..sound.unknown
+                },
+                ..sound.clone()
+            },
+        ),
+        (
+            "a table short",
+            Head {
+                sets: Sets {
+                    tables: Floats::new(&TABLES[4..]),
+                    ..sound.sets.clone()
+                },
+                ..sound.clone()
+            },
+        ),
     ];
     for (what, head) in cases {
         assert_eq!(head.encode(&mut [0; 2000]), Err(Error::Content), "{what}");

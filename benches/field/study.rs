@@ -58,7 +58,8 @@ fn lines(features: &Features, split: &Split) -> Result<Vec<Value>, Failure> {
         });
         let found = found?;
         let held_out = found.held_out();
-        let hits: Option<Vec<u8>> = held_out.map(|held_out| held_out.hits(features.classes));
+        let hits = held_out.map(|held_out| held_out.hits(features.classes));
+        let losses = held_out.map(|held_out| held_out.losses(features.classes));
         lines.push(json!({
             "samples_a_class": split.samples_per_class,
             "seed": split.seed,
@@ -68,7 +69,16 @@ fn lines(features: &Features, split: &Split) -> Result<Vec<Value>, Failure> {
             "log_loss": held_out.map(|held_out| held_out.log_loss),
             "repeats": held_out.map(|held_out| held_out.repeats),
             "hits": hits.map(|hits| hits.iter().map(|hit| char::from(b'0' + hit)).collect::<String>()),
+            "losses": losses.map(rounded),
         }));
     }
     Ok(lines)
+}
+
+/// Three digits after the point are enough, and a tenth of the file.
+fn rounded(losses: Vec<f64>) -> Vec<f64> {
+    losses
+        .into_iter()
+        .map(|loss| (1000.0 * loss).round() / 1000.0)
+        .collect()
 }

@@ -44,7 +44,8 @@ pub struct Chosen {
     pub labels: Vec<u16>,
     groups: Vec<usize>,
     features: usize,
-    classes: usize,
+    /// K; may be changed with them.
+    pub classes: usize,
 }
 
 impl Chosen {

@@ -256,6 +256,10 @@ pub struct TrainingArgs {
     /// Seed of all random numbers [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Share of samples of trained classes that may be called unknown, such as 5%
+    /// [default: 5%]
+    #[arg(long, value_name = "SHARE", value_parser = percentage)]
+    pub false_alarms: Option<f64>,
     /// Refuse to start if the process would need more, such as 64M
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub memory: Option<u64>,
@@ -301,6 +305,10 @@ pub struct PredictArgs {
     /// Images; `-` reads one from standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Also name a set of labels that holds the right one for this share of new samples,
+    /// such as 90%; all labels where the head saw too few samples to promise it
+    #[arg(long, value_name = "SHARE", value_parser = percentage)]
+    pub coverage: Option<f64>,
     /// The backbone.
     #[command(flatten)]
     pub backbone: BackboneArgs,
@@ -475,6 +483,18 @@ pub(crate) fn share(text: &str) -> Result<f32, String> {
     }
 }
 
+/// A share such as 5% or 0.05, strictly between none and all.
+pub(crate) fn percentage(text: &str) -> Result<f64, String> {
+    let share = match text.strip_suffix('%') {
+        Some(number) => number.trim().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse(),
+    };
+    match share {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("expected a share between 0% and 100%, such as 5% or 0.05".into()),
+    }
+}
+
 pub(crate) fn ramp(text: &str) -> Result<Ramp, String> {
     let (cosine, number) = match text.strip_prefix("cosine:") {
         Some(number) => (true, number),
@@ -549,6 +569,10 @@ mod tests {
         assert_eq!(ramp("cosine:1"), share_of_it(1.0, true));
         for bad in ["0", "1.1", "cosine", "cosine:", "nan", "sine:0.5"] {
             assert!(ramp(bad).is_err(), "{bad}");
+        }
+        assert_eq!((percentage("5%"), percentage("0.9")), (Ok(0.05), Ok(0.9)));
+        for bad in ["0", "100%", "5", "-1%", "nan", "%", "nan%"] {
+            assert!(percentage(bad).is_err(), "{bad}");
         }
         for bad in ["0", "-1", "nan", "inf", "1e9"] {
             assert!(positive(bad).is_err(), "{bad}");

@@ -46,6 +46,9 @@ fn document(head: &Head) -> Value {
         "parameters": head.parameters.len(),
         "temperature": head.temperature,
         "unknown_below": head.unknown_below,
+        "unknown_above": head.unknown.threshold,
+        "false_alarms": head.unknown.false_alarms,
+        "held_out": head.sets.counts,
         "trained": {
             "program": head.trained.program,
             "recipe": head.trained.recipe,

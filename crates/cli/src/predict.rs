@@ -31,8 +31,22 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let mut unread = None;
     for (path, result) in args.files.iter().zip(results?) {
         match result {
-            Ok(prediction) if args.json => print::document(&object(path, &prediction, &head))?,
-            Ok(prediction) => print::text(&line(path, &prediction, &head))?,
+            Ok(prediction) => {
+                let set = args
+                    .coverage
+                    .map(|coverage| set(&prediction, &head, coverage));
+                if args.json {
+                    let mut object = object(path, &prediction, &head);
+                    if let Some(set) = set {
+                        object["set"] = json!(set);
+                    }
+                    print::document(&object)?;
+                } else {
+                    let line = line(path, &prediction, &head);
+                    let set = set.map_or_else(String::new, |set| format!("  [{}]", set.join(", ")));
+                    print::text(&format!("{}{set}\n", line.trim_end()))?;
+                }
+            }
             Err(reason) => {
                 // The reason carries its own remedy.
                 let what = format_args!("{}: {reason}", path.display());
@@ -87,6 +101,15 @@ fn standard_input(files: &[PathBuf]) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// The labels of which one is right with this coverage.
+fn set<'a>(prediction: &Prediction, head: &'a Head, coverage: f64) -> Vec<&'a str> {
+    let labels = head.sets.labels(&prediction.probabilities, coverage);
+    labels
+        .into_iter()
+        .map(|label| head.labels[label].as_str())
+        .collect()
+}
+
 /// One prediction as JSON.
 pub fn object(path: &Path, prediction: &Prediction, head: &Head) -> Value {
     let pairs = head.labels.iter().zip(&prediction.probabilities);
@@ -98,6 +121,8 @@ pub fn object(path: &Path, prediction: &Prediction, head: &Head) -> Value {
         "label": head.labels[prediction.label],
         "probability": prediction.probabilities[prediction.label],
         "unknown": prediction.unknown,
+        "unknown_score": prediction.unknown_score,
+        "unknown_above": prediction.unknown_score.map(|_| head.unknown.threshold),
         "probabilities": probabilities,
     })
 }

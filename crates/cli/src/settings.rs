@@ -39,6 +39,7 @@ pub fn training(args: &TrainingArgs) -> Result<Session> {
     settings.memory_bytes = args.memory;
     settings.time = args.time.unwrap_or(DEFAULT_TIME);
     settings.reproducible = args.reproducible;
+    settings.false_alarms = args.false_alarms;
     session(&args.backbone, settings)
 }
 

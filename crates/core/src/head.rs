@@ -3,7 +3,9 @@
 
 use crate::Error;
 use crate::network::{Layer, MAX_LAYERS, Network};
+use crate::sets::Sets;
 use crate::transform::Transform;
+use crate::unknown::Unknown;
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +13,10 @@ use serde::{Deserialize, Serialize};
 pub const FORMAT: u16 = 3;
 /// The most that [`Backbone::views`] can be.
 pub const ALL_VIEWS: u8 = 0b111;
-/// The oldest format this program reads. Format 2 knew only the first bit of
-/// [`Backbone::views`]; format 1, beside, only dense layers and ReLU.
+/// The first format with class means and tables for prediction sets.
+const WITH_UNKNOWN: u16 = 3;
+/// The oldest format this program reads. Formats 1 and 2 end before [`Head::unknown`] and
+/// knew only the first bit of [`Backbone::views`]; format 1 knew only dense layers and ReLU.
 pub const OLDEST_FORMAT: u16 = 1;
 /// The most classes a head can have.
 pub const MAX_CLASSES: usize = 256;
@@ -52,6 +56,12 @@ impl<'a> Floats<'a> {
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
     }
 
+    /// The number at `index`; 0 where there is none.
+    pub fn get(&self, index: usize) -> f32 {
+        let bytes = self.0.get(4 * index..).and_then(<[u8]>::first_chunk);
+        bytes.map_or(0.0, |bytes| f32::from_le_bytes(*bytes))
+    }
+
     /// Copies the numbers to `out`, as many as both hold.
     pub fn copy_to(&self, out: &mut [f32]) {
         for (out, value) in out.iter_mut().zip(self.iter()) {
@@ -59,7 +69,7 @@ impl<'a> Floats<'a> {
         }
     }
 
-    fn sound(&self, len: usize) -> bool {
+    pub(crate) fn sound(&self, len: usize) -> bool {
         self.0.len() == len * 4 && self.iter().all(f32::is_finite)
     }
 }
@@ -136,11 +146,18 @@ pub struct Head<'a> {
     pub parameters: Floats<'a>,
     /// Logits are divided by this before the softmax.
     pub temperature: f32,
-    /// A top probability below this means "none of these"; 0 never does.
+    /// A top probability below this means "none of these"; 0 never does. Heads that
+    /// know their class means have 0 and judge by [`Self::unknown`].
     pub unknown_below: f32,
     /// Where it comes from.
     #[serde(borrow)]
     pub trained: Trained<'a>,
+    /// What tells samples of no class; after all other fields in the file.
+    #[serde(skip)]
+    pub unknown: Unknown<'a>,
+    /// What prediction sets are made from; the file's last field.
+    #[serde(skip)]
+    pub sets: Sets<'a>,
 }
 
 impl<'a> Head<'a> {
@@ -150,9 +167,15 @@ impl<'a> Head<'a> {
     /// [`Error::NotAHead`], [`Error::Version`], [`Error::Length`],
     /// [`Error::Checksum`], [`Error::Content`], or those of [`Network::new`].
     pub fn decode(file: &'a [u8]) -> Result<Self, Error> {
-        let payload = checked_payload(file)?;
-        let (head, rest) =
+        let (format, payload) = checked_payload(file)?;
+        let (mut head, mut rest) =
             postcard::take_from_bytes::<Self>(payload).map_err(|_| Error::Content)?;
+        if format >= WITH_UNKNOWN {
+            let found = postcard::take_from_bytes::<(Unknown<'a>, Sets<'a>)>(rest);
+            let more;
+            (more, rest) = found.map_err(|_| Error::Content)?;
+            (head.unknown, head.sets) = more;
+        }
         if !rest.is_empty() {
             return Err(Error::Content);
         }
@@ -171,7 +194,7 @@ impl<'a> Head<'a> {
         let have = buffer.len();
         let file = buffer.get_mut(..need).ok_or(Error::NoRoom { need, have })?;
         let (header, payload) = file.split_at_mut(HEADER_BYTES);
-        postcard::to_slice(self, payload).map_err(|_| Error::Content)?;
+        postcard::to_slice(&self.fields(), payload).map_err(|_| Error::Content)?;
         header[..8].copy_from_slice(&MAGIC);
         header[8..10].copy_from_slice(&FORMAT.to_le_bytes());
         header[10..12].fill(0);
@@ -187,7 +210,8 @@ impl<'a> Head<'a> {
     /// [`Error::Content`] when it cannot be encoded at all.
     pub fn file_bytes(&self) -> Result<usize, Error> {
         let size = postcard::ser_flavors::Size::default();
-        let payload = postcard::serialize_with_flavor(self, size).map_err(|_| Error::Content)?;
+        let payload =
+            postcard::serialize_with_flavor(&self.fields(), size).map_err(|_| Error::Content)?;
         Ok(HEADER_BYTES + payload)
     }
 
@@ -197,6 +221,11 @@ impl<'a> Head<'a> {
     /// Those of [`Network::new`].
     pub fn network(&self) -> Result<Network, Error> {
         Network::new(&self.layers)
+    }
+
+    /// Everything in the file's order; postcard writes a tuple as its parts.
+    fn fields(&self) -> (&Self, &Unknown<'a>, &Sets<'a>) {
+        (self, &self.unknown, &self.sets)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -216,7 +245,9 @@ impl<'a> Head<'a> {
             && self.backbone.views <= ALL_VIEWS
             && self.temperature.is_finite()
             && self.temperature > 0.0
-            && (0.0..=1.0).contains(&self.unknown_below);
+            && (0.0..=1.0).contains(&self.unknown_below)
+            && self.unknown.is_sound(self.labels.len(), features)
+            && self.sets.is_sound(self.labels.len());
         if sound { Ok(()) } else { Err(Error::Content) }
     }
 }
@@ -227,7 +258,7 @@ pub fn label_is_sound(label: &str) -> bool {
     (1..=MAX_LABEL_BYTES).contains(&label.len()) && !label.chars().any(char::is_control)
 }
 
-fn checked_payload(file: &[u8]) -> Result<&[u8], Error> {
+fn checked_payload(file: &[u8]) -> Result<(u16, &[u8]), Error> {
     let start = file.len().min(MAGIC.len());
     if file.is_empty() || file[..start] != MAGIC[..start] {
         return Err(Error::NotAHead);
@@ -246,7 +277,7 @@ fn checked_payload(file: &[u8]) -> Result<&[u8], Error> {
         return Err(Error::Version { found });
     }
     if whole {
-        Ok(payload)
+        Ok((found, payload))
     } else {
         Err(Error::Length)
     }

@@ -39,10 +39,12 @@ pub mod plan;
 pub mod predict;
 pub mod prototype;
 pub mod random;
+pub mod sets;
 pub mod structural;
 mod tensors;
 pub mod train;
 pub mod transform;
+pub mod unknown;
 mod update;
 
 pub use error::Error;

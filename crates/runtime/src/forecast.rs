@@ -9,6 +9,8 @@ use std::time::Instant;
 use fieldtune_core::Kernel;
 use fieldtune_core::network::Network;
 use fieldtune_core::plan::Plan;
+use fieldtune_core::sets::MAX_QUANTILES;
+use fieldtune_core::unknown::MAX_DIRECTIONS;
 use serde::Serialize;
 
 use crate::backbone::{Backbone, Worker};
@@ -111,7 +113,7 @@ pub fn forecast(
         peak_bytes: memory.total_bytes(),
         memory,
         seconds: job.seconds(set, settings, measured.seconds_per_sample)?,
-        head_bytes: (network.parameter_elements() * size_of::<f32>()) as u64 + HEAD_TEXT_BYTES,
+        head_bytes: head_bytes(&network),
         arena: arena.parts().into(),
         largest_tensors: named(&arena, &network),
         multiply_adds: network.multiply_adds(),
@@ -126,6 +128,15 @@ fn named(plan: &Plan, network: &Network) -> Vec<NamedTensor> {
         bytes: tensor.bytes,
     });
     named.collect()
+}
+
+/// The largest file of a head with these layers: its parameters, class means and
+/// directions for unknowns, and tables for prediction sets.
+fn head_bytes(network: &Network) -> u64 {
+    let means = network.inputs() * (network.classes() + MAX_DIRECTIONS);
+    let tables = (network.classes() + 1) * (MAX_QUANTILES + 1);
+    let elements = network.parameter_elements() + means + tables;
+    (elements * size_of::<f32>()) as u64 + HEAD_TEXT_BYTES
 }
 
 /// Labels, recipe and the like in a head file: an allowance.

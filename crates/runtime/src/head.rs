@@ -37,10 +37,74 @@ pub struct Head {
     pub parameters: Vec<f32>,
     /// Logits are divided by this before the softmax.
     pub temperature: f32,
-    /// A top probability below this means "none of these"; 0 never does.
+    /// A top probability below this means "none of these"; 0 never does. For heads of
+    /// older formats: others judge by `unknown`.
     pub unknown_below: f32,
+    /// What tells samples of no class; empty in older heads.
+    pub unknown: Unknown,
+    /// What prediction sets are made from; empty in older heads.
+    pub sets: Sets,
     /// How it was made.
     pub trained: Provenance,
+}
+
+/// Where the classes lie. See [`file::Head::unknown`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Unknown {
+    /// Little-endian f32, `[K, F]`, or empty.
+    pub means: Vec<u8>,
+    /// Little-endian f32, `[R, F]`.
+    pub directions: Vec<u8>,
+    /// A score above this means none of the classes.
+    pub threshold: f32,
+    /// Share of samples of the classes that the threshold was chosen to lose.
+    pub false_alarms: f32,
+}
+
+impl Unknown {
+    /// As the core judges by it and the head file stores it.
+    pub fn as_file(&self) -> fieldtune_core::unknown::Unknown<'_> {
+        fieldtune_core::unknown::Unknown {
+            means: Floats::new(&self.means),
+            directions: Floats::new(&self.directions),
+            threshold: self.threshold,
+            false_alarms: self.false_alarms,
+        }
+    }
+}
+
+/// What held-out samples gave their own label. See [`file::Head::sets`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sets {
+    /// Samples behind each table, `K + 1`, or empty.
+    pub counts: Vec<u32>,
+    /// The tables, little-endian f32.
+    pub tables: Vec<u8>,
+}
+
+impl Sets {
+    /// As the core reads it and the head file stores it; `None` with too many classes.
+    pub fn as_file(&self) -> Option<fieldtune_core::sets::Sets<'_>> {
+        Some(fieldtune_core::sets::Sets {
+            counts: heapless::Vec::from_slice(&self.counts).ok()?,
+            tables: Floats::new(&self.tables),
+        })
+    }
+
+    /// The labels among which the right one is in this share of new samples, 0 to 1,
+    /// rising. All labels where there are too few held-out samples to promise it.
+    pub fn labels(&self, probabilities: &[f32], coverage: f64) -> Vec<usize> {
+        let all = 0..probabilities.len();
+        let Some(sets) = self.as_file() else {
+            return all.collect();
+        };
+        let within = |label: &usize| probabilities[*label] >= sets.least(*label, coverage);
+        let found: Vec<usize> = all.filter(within).collect();
+        if found.is_empty() {
+            return vec![best(probabilities)];
+        }
+        found
+    }
 }
 
 /// How a head was made.
@@ -67,6 +131,9 @@ pub struct Prediction {
     pub probabilities: Vec<f32>,
     /// Whether the head doubts that it is any of its classes.
     pub unknown: bool,
+    /// How far it is from all classes, where the head knows them: above the head's
+    /// threshold it is unknown.
+    pub unknown_score: Option<f32>,
 }
 
 impl Head {
@@ -113,6 +180,16 @@ impl Head {
             parameters: head.parameters.iter().collect(),
             temperature: head.temperature,
             unknown_below: head.unknown_below,
+            unknown: Unknown {
+                means: bytes_of(&head.unknown.means),
+                directions: bytes_of(&head.unknown.directions),
+                threshold: head.unknown.threshold,
+                false_alarms: head.unknown.false_alarms,
+            },
+            sets: Sets {
+                counts: head.sets.counts.to_vec(),
+                tables: bytes_of(&head.sets.tables),
+            },
             trained: Provenance {
                 program: head.trained.program.into(),
                 recipe: head.trained.recipe.into(),
@@ -170,6 +247,8 @@ impl Head {
                 samples: heapless::Vec::from_slice(&self.trained.samples).ok()?,
                 cross_validation: self.trained.cross_validation,
             },
+            unknown: self.unknown.as_file(),
+            sets: self.sets.as_file()?,
         })
     }
 
@@ -234,15 +313,34 @@ impl Head {
             kernel,
         )?;
         probabilities(&mut values, classes, self.temperature);
-        let prediction = |row: &[f32]| {
-            let label = best(row);
-            Prediction {
-                label,
-                probabilities: row.to_vec(),
-                unknown: row[label] < self.unknown_below,
-            }
-        };
-        Ok(values.chunks_exact(classes).map(prediction).collect())
+        let rows = features.chunks_exact(self.backbone.features);
+        let predictions = values.chunks_exact(classes).zip(rows);
+        Ok(predictions
+            .map(|(row, features)| self.judged(row, self.unknown_score(features)))
+            .collect())
+    }
+
+    /// How far raw features `[F]` are from all classes; `None` when the head does not
+    /// know where they lie.
+    pub fn unknown_score(&self, features: &[f32]) -> Option<f32> {
+        let unknown = self.unknown.as_file();
+        unknown.is_known().then(|| {
+            let mut values = features.to_vec();
+            self.fitted.transform().apply(&mut values);
+            unknown.score(&values)
+        })
+    }
+
+    /// The prediction from calibrated probabilities `[K]` and the score.
+    pub fn judged(&self, probabilities: &[f32], unknown_score: Option<f32>) -> Prediction {
+        let label = best(probabilities);
+        let doubted = probabilities[label] < self.unknown_below;
+        Prediction {
+            label,
+            probabilities: probabilities.to_vec(),
+            unknown: unknown_score.map_or(doubted, |score| score > self.unknown.threshold),
+            unknown_score,
+        }
     }
 }
 

@@ -5,9 +5,10 @@
 //! [`cache`] keeps them ([`features`] does all that in parallel). [`candidates`] says
 //! which recipes are worth trying, [`search`] cross-validates them, [`recipe`] trains
 //! one on [`data`], with [`extras`] where asked for, [`head`] holds the result. [`curve`]
-//! says what more samples would bring. [`session`] is the whole job, [`growing`] the job
-//! once more with more samples, [`forecast`] says beforehand what it will take,
-//! [`evaluation`] and [`report`] what came of it, [`suspects`] which samples to look at.
+//! says what more samples would bring, [`unknowns`] when a sample is of no class, [`sets`]
+//! which labels one is surely among, [`suspects`] which samples to look at. [`session`] is
+//! the whole job, [`growing`] the job once more with more samples, [`forecast`] says
+//! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
 //! [`store`] is the one place that writes files, [`error`] the one error type.
 //!
 //! The arithmetic of training is in crate `fieldtune-core`, flags and printing in
@@ -37,8 +38,10 @@ pub mod report;
 pub mod samples;
 pub mod search;
 pub mod session;
+pub mod sets;
 pub mod store;
 pub mod suspects;
+pub mod unknowns;
 pub mod views;
 mod whitening;
 

@@ -261,8 +261,8 @@ impl Report<'_> {
             ],
             ["Preprocessing".into(), backbone.preprocessing.clone()],
             [
-                "Unknown below".into(),
-                percent(f64::from(head.unknown_below)),
+                "Called unknown though of a trained class, at most about".into(),
+                percent(f64::from(head.unknown.false_alarms)),
             ],
         ];
         let command = format!("<pre>{}</pre>\n", text(self.command));

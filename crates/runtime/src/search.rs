@@ -25,7 +25,7 @@ const MANY_SAMPLES: usize = 400;
 /// Splits when samples are few.
 const REPEATS: u64 = 3;
 /// By how many standard errors another recipe must beat the default.
-const STANDARD_ERRORS: f64 = 2.0;
+const STANDARD_ERRORS: f64 = 1.0;
 /// A sample that is always trained on, never held out: its class has no other.
 const ALWAYS_TRAINED: usize = usize::MAX;
 
@@ -271,6 +271,11 @@ impl HeldOut {
         (low, high, n)
     }
 
+    /// -ln p(own class) of every row, in nats.
+    pub fn losses(&self, classes: usize) -> Vec<f64> {
+        losses(&self.logits, &self.labels, classes, self.temperature)
+    }
+
     /// For every row 1 where its own class was said, else 0.
     pub fn hits(&self, classes: usize) -> Vec<u8> {
         let rows = self.logits.chunks_exact(classes).zip(&self.labels);
@@ -313,17 +318,6 @@ impl HeldOut {
         probabilities(&mut values, classes, self.temperature);
         values
     }
-
-    /// The top probability that only one in `one_in` held-out samples falls below.
-    pub fn low_probability(&self, classes: usize, one_in: usize) -> f32 {
-        let values = self.probabilities(classes);
-        let mut tops: Vec<f32> = values
-            .chunks_exact(classes)
-            .map(|row| row[best(row)])
-            .collect();
-        tops.sort_by(f32::total_cmp);
-        tops.get(tops.len() / one_in).copied().unwrap_or(0.0)
-    }
 }
 
 /// The position of the largest value; the first where several are equal.
@@ -353,32 +347,28 @@ pub fn fits(data: &Data<'_>, candidates: usize) -> usize {
     MAX_FOLDS * rounds(candidates, repeats).sum::<usize>()
 }
 
-/// The first candidate, unless another recognises more held-out samples by more than
-/// two standard errors of the difference. With few samples differences are chance, and
-/// the first is the one that did best over many jobs. Tried and worse on new samples:
-/// one standard error (up to 0.2 points), the lowest log loss (up to one point).
+/// The first candidate, unless another gives held-out samples' classes more probability
+/// by more than [`STANDARD_ERRORS`] of the paired difference: then the best such. With few
+/// samples differences are chance, and the first is the one that did best over many jobs.
 fn choose(tried: &[Tried], classes: usize) -> usize {
     let Some(default) = tried.first() else {
         return 0;
     };
     let repeats = default.held_out.repeats;
-    let default = default.held_out.hits(classes);
+    let default = default.held_out.losses(classes);
     let mut chosen = (0, 0.0);
     for (index, other) in tried.iter().enumerate().skip(1) {
         if other.held_out.repeats < repeats {
             // Left out by halving.
             continue;
         }
-        let repeats = repeats.max(1) as f64;
-        let hits = other.held_out.hits(classes);
-        let pairs = hits.iter().zip(&default);
-        let gains: Vec<f64> = pairs
-            .map(|(hit, before)| f64::from(*hit) - f64::from(*before))
-            .collect();
+        let losses = other.held_out.losses(classes);
+        let gains: Vec<f64> = default.iter().zip(&losses).map(|(a, b)| a - b).collect();
         let n = gains.len().max(1) as f64;
         let mean = gains.iter().sum::<f64>() / n;
         let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / n;
-        let error = (variance * repeats / n).sqrt();
+        // Repeats judge the same samples again: they do not count as more of them.
+        let error = (variance * repeats.max(1) as f64 / n).sqrt();
         if mean > STANDARD_ERRORS * error && mean > chosen.1 {
             chosen = (index, mean);
         }
@@ -392,12 +382,16 @@ pub(crate) fn fold_count(folds: &[usize]) -> usize {
     held_out.max().map_or(0, |fold| fold + 1)
 }
 
-/// A fold for each sample: groups stay whole, classes are spread evenly, and samples
-/// of a class with a single group are never held out.
+/// A fold for each sample: groups stay whole, classes are spread evenly, and samples that
+/// alone stand for a class are never held out.
 pub(crate) fn folds(data: &Data<'_>, seed: u64) -> Vec<usize> {
     let mut units = units(data, 0..data.len());
     let mut per_class = vec![0; data.classes];
-    units.iter().for_each(|unit| per_class[unit.label] += 1);
+    for unit in &units {
+        unit.classes(data)
+            .iter()
+            .for_each(|class| per_class[*class] += 1);
+    }
     let several = per_class.iter().copied().filter(|count| *count > 1);
     let count = several.min().unwrap_or(0).clamp(2, MAX_FOLDS);
     Random::new(seed).shuffle(&mut units);
@@ -405,8 +399,15 @@ pub(crate) fn folds(data: &Data<'_>, seed: u64) -> Vec<usize> {
     units.sort_by_key(|unit| std::cmp::Reverse(unit.rows.len()));
     let mut filled = vec![vec![0; data.classes]; count];
     let mut folds = vec![ALWAYS_TRAINED; data.len()];
-    for unit in units.iter().filter(|unit| per_class[unit.label] > 1) {
-        let size = |fold: &Vec<usize>| (fold[unit.label], fold.iter().sum::<usize>());
+    for unit in &units {
+        let classes = unit.classes(data);
+        if classes.iter().any(|class| per_class[*class] < 2) {
+            continue;
+        }
+        let size = |fold: &Vec<usize>| {
+            let alike: usize = classes.iter().map(|class| fold[*class]).sum();
+            (alike, fold.iter().sum::<usize>())
+        };
         let fold = (0..count)
             .min_by_key(|fold| size(&filled[*fold]))
             .unwrap_or(0);
@@ -415,13 +416,46 @@ pub(crate) fn folds(data: &Data<'_>, seed: u64) -> Vec<usize> {
             filled[fold][usize::from(data.labels[*row])] += 1;
         }
     }
+    train_every_class(data, &units, &mut folds);
     folds
+}
+
+/// Where groups hold several classes, one fold may have got all samples of a class: its
+/// smallest such group is then always trained.
+fn train_every_class(data: &Data<'_>, units: &[Unit], folds: &mut [usize]) {
+    for class in 0..data.classes {
+        let of_class = |unit: &&Unit| unit.classes(data).contains(&class);
+        let mut its: Vec<&Unit> = units.iter().filter(of_class).collect();
+        its.sort_by_key(|unit| unit.rows.len());
+        let Some(first) = its.first().filter(|unit| {
+            let fold = folds[unit.rows[0]];
+            its.iter().all(|other| folds[other.rows[0]] == fold)
+        }) else {
+            continue;
+        };
+        first
+            .rows
+            .iter()
+            .for_each(|row| folds[*row] = ALWAYS_TRAINED);
+    }
 }
 
 /// Samples that must stay together, with the label most of them have.
 pub(crate) struct Unit {
     pub label: usize,
+    /// Never empty.
     pub rows: Vec<usize>,
+}
+
+impl Unit {
+    /// The classes of its samples, each once.
+    fn classes(&self, data: &Data<'_>) -> Vec<usize> {
+        let labels = self.rows.iter().map(|row| usize::from(data.labels[*row]));
+        let mut classes: Vec<usize> = labels.collect();
+        classes.sort_unstable();
+        classes.dedup();
+        classes
+    }
 }
 
 /// The groups among `rows`.
@@ -530,6 +564,50 @@ mod tests {
                     .filter(|r| folds[*r] == fold && labels[*r] == class)
                     .count();
                 assert_eq!(held, 4, "fold {fold} class {class}");
+            }
+        }
+    }
+
+    #[test]
+    fn groups_of_all_classes_are_held_out_whole() {
+        // Three speakers, four words each, an unequal number of times.
+        let labels: Vec<u16> = (0..60).map(|i| (i * 7 % 4) as u16).collect();
+        let groups: Vec<usize> = (0..60).map(|i| i / 7 % 3).collect();
+        for seed in 0..20 {
+            let folds = folds(&data(&labels, &groups, 4), seed);
+            assert_eq!(fold_count(&folds), 3);
+            for fold in 0..3 {
+                let held: Vec<usize> = (0..60).filter(|row| folds[*row] == fold).collect();
+                assert!(held.iter().all(|row| groups[*row] == groups[held[0]]));
+                for class in 0..4 {
+                    let trained = |row: &usize| folds[*row] != fold && labels[*row] == class;
+                    assert!((0..60).any(|row| trained(&row)), "class {class}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_fold_takes_the_last_of_a_class() {
+        let mut random = Random::new(4);
+        for seed in 0..200 {
+            let count = 5 + random.below(20) as usize;
+            let labels: Vec<u16> = (0..count)
+                .map(|i| {
+                    if i < 4 {
+                        i as u16
+                    } else {
+                        random.below(4) as u16
+                    }
+                })
+                .collect();
+            let groups: Vec<usize> = (0..count).map(|_| random.below(6) as usize).collect();
+            let folds = folds(&data(&labels, &groups, 4), seed);
+            for fold in 0..fold_count(&folds) {
+                for class in 0..4 {
+                    let trained = |row: &usize| folds[*row] != fold && labels[*row] == class;
+                    assert!((0..count).any(|row| trained(&row)), "seed {seed}");
+                }
             }
         }
     }

@@ -23,7 +23,7 @@ use crate::features::{self, FeatureMatrix, LazyBackbone, Source};
 use crate::forecast::{self, Forecast};
 use crate::growing::Grown;
 use crate::growing::record::Record;
-use crate::head::{Head, Prediction, Provenance};
+use crate::head::{Head, Prediction, Provenance, Sets, Unknown};
 use crate::manifest::Manifest;
 use crate::model::Model;
 use crate::preprocess::View;
@@ -32,6 +32,7 @@ use crate::samples::{SampleSet, Skipped};
 use crate::search::{Found, HeldOut, Search};
 use crate::suspects::Suspect;
 use crate::views::ViewSet;
+use crate::{sets, unknowns};
 
 pub use check::Checked;
 use rows::{all_skipped, first_skipped, groups, judged, known_labels, mean, require_classes};
@@ -81,6 +82,9 @@ pub struct Settings {
     pub reproducible: bool,
     /// An unreadable sample is an error.
     pub strict: bool,
+    /// Share of samples of trained classes that may be called unknown, 0 to below 1;
+    /// `None` for [`unknowns::FALSE_ALARMS`].
+    pub false_alarms: Option<f64>,
 }
 
 impl Settings {
@@ -312,12 +316,23 @@ impl Session {
             self.settings.seed,
             self.kernel(),
         )?;
+        let unknowns = unknowns::fit(
+            found.recipe.normalise,
+            trained.views,
+            &data,
+            &trained.fitted,
+            self.settings.seed,
+            self.settings.false_alarms.unwrap_or(unknowns::FALSE_ALARMS),
+        );
         let train = start.elapsed().as_secs_f64() - features - search;
         let arena_bytes = trained.arena_bytes;
         progress.at(Stage::Curve, 0, 1);
         let curve = self.curve(&data, &found, &set.labels)?;
         let curve_seconds = start.elapsed().as_secs_f64() - features - search - train;
-        let head = self.head(set, &data, identity(backbone, &data), &found, trained);
+        let head = Head {
+            unknown: unknowns.unknown,
+            ..self.head(set, &data, identity(backbone, &data), &found, trained)
+        };
         Ok(Outcome {
             expected: found
                 .held_out()
@@ -325,7 +340,7 @@ impl Session {
             curve,
             record: Record::of(set, matrix),
             grown: None,
-            held_out: judged(set, matrix, &found, &head),
+            held_out: judged(set, matrix, &found, &head, &unknowns.scores),
             suspects: self.suspects(set, matrix, &data, &found)?,
             head,
             samples: data.len(),
@@ -538,8 +553,10 @@ impl Session {
             network: trained.network,
             parameters: trained.parameters,
             temperature: held_out.map_or(1.0, |held_out| held_out.temperature),
-            unknown_below: held_out.map_or(0.0, |held_out| {
-                held_out.low_probability(data.classes, ONE_IN_UNKNOWN)
+            unknown_below: 0.0,
+            unknown: Unknown::default(),
+            sets: held_out.map_or_else(Sets::default, |held_out| {
+                sets::tables(held_out, data.classes)
             }),
             trained: Provenance {
                 program: concat!("fieldtune ", env!("CARGO_PKG_VERSION")).into(),
@@ -554,9 +571,6 @@ impl Session {
 
 /// The learning curve may take one part in so many of `--time`.
 pub(crate) const CURVE_SHARE: u32 = 4;
-
-/// One in this many samples of the trained classes may be called unknown.
-const ONE_IN_UNKNOWN: usize = 50;
 
 fn identity_without_features(backbone: &LazyBackbone) -> Identity {
     Identity {

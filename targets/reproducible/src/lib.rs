@@ -19,8 +19,10 @@ use fieldtune_core::network::Network;
 use fieldtune_core::predict::{logits, probabilities, workspace_elements};
 use fieldtune_core::prototype::{class_means, imprint};
 use fieldtune_core::random::Random;
+use fieldtune_core::sets::Sets;
 use fieldtune_core::train::{Samples, Trainer, fit, fit_stopping_early};
 use fieldtune_core::transform::Transform;
+use fieldtune_core::unknown::Unknown;
 use fieldtune_core::{Error, Kernel};
 
 use cases::{CASES, Case, MAX_CLASSES, Start};
@@ -361,5 +363,7 @@ fn head<'a>(
                 n: SAMPLES as u32,
             }),
         },
+        unknown: Unknown::default(),
+        sets: Sets::default(),
     }
 }

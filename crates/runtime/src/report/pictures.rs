@@ -117,6 +117,7 @@ mod tests {
             label: 0,
             probabilities,
             unknown: false,
+            unknown_score: None,
         };
         Judged {
             path: path.into(),

@@ -216,6 +216,7 @@ mod tests {
                 label: 0,
                 probabilities: vec![said, 1.0 - said],
                 unknown: false,
+                unknown_score: None,
             },
         }
     }

@@ -14,7 +14,7 @@ use crate::data::Fitted;
 use crate::error::{Error, ErrorKind};
 use crate::evaluation::evaluate;
 use crate::extras::Extras;
-use crate::head::{Head, Prediction, Provenance};
+use crate::head::{Head, Prediction, Provenance, Sets, Unknown};
 use crate::recipe::{Lambda, Normalise, Recipe, Shape};
 use crate::search::HeldOut;
 use crate::session::Seconds;
@@ -76,6 +76,7 @@ fn judged(folder: &str, index: usize) -> Judged {
             label,
             probabilities,
             unknown,
+            unknown_score: None,
         },
     }
 }
@@ -119,7 +120,12 @@ fn outcome(labels: [&str; 2], n: usize) -> Outcome {
         parameters: vec![0.0; network.parameter_elements()],
         network,
         temperature: 1.5,
-        unknown_below: 0.31,
+        unknown_below: 0.0,
+        unknown: Unknown {
+            false_alarms: 0.31,
+            ..Unknown::default()
+        },
+        sets: Sets::default(),
         trained: Provenance {
             program: "fieldtune 9.8.7".into(),
             recipe: recipe(Shape::Linear).to_string(),

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::FeatureMatrix;
-use crate::head::{Head, Prediction};
+use crate::head::Head;
 use crate::samples::{SampleSet, Skipped};
-use crate::search::{Found, best};
+use crate::search::Found;
 
 use super::Judged;
 
@@ -97,6 +97,7 @@ pub(super) fn judged(
     matrix: &FeatureMatrix,
     found: &Found,
     head: &Head,
+    scores: &[Option<f32>],
 ) -> Vec<Judged> {
     let Some(held_out) = found.held_out() else {
         return Vec::new();
@@ -109,17 +110,10 @@ pub(super) fn judged(
         .iter()
         .zip(probabilities.chunks_exact(classes))
         .take(first);
-    rows.map(|(row, probabilities)| {
-        let label = best(probabilities);
-        Judged {
-            path: set.samples[matrix.rows[*row]].path.clone(),
-            truth: matrix.labels[*row],
-            prediction: Prediction {
-                label,
-                unknown: probabilities[label] < head.unknown_below,
-                probabilities: probabilities.to_vec(),
-            },
-        }
+    rows.map(|(row, probabilities)| Judged {
+        path: set.samples[matrix.rows[*row]].path.clone(),
+        truth: matrix.labels[*row],
+        prediction: head.judged(probabilities, scores[*row]),
     })
     .collect()
 }
