@@ -10,7 +10,7 @@ use fieldtune::error::ErrorKind;
 use fieldtune::features::{FeatureMatrix, LazyBackbone, Source, extract};
 use fieldtune::inspect::{Inspection, inspect};
 use fieldtune::manifest::{Flags, Input, Layout, Manifest};
-use fieldtune::preprocess::View;
+use fieldtune::views::ViewSet;
 
 static EMBEDDED: &[u8] = include_bytes!("../models/efficientnet-lite0/model_f16.onnx");
 const GOLDEN: &str = include_str!("golden/backbone_features.json");
@@ -323,12 +323,13 @@ fn features(backbone: &LazyBackbone, cache: &Cache, threads: usize) -> FeatureMa
     extract(
         backbone,
         &sources,
-        View::Original,
+        ViewSet::ORIGINAL,
         cache,
         threads,
         &|_, _| {},
     )
     .unwrap()
+    .remove(0)
 }
 
 #[test]
@@ -383,12 +384,13 @@ fn files_that_cannot_be_read_are_skipped_by_name() {
     let matrix = extract(
         &lazy(),
         &sources,
-        View::Original,
+        ViewSet::ORIGINAL,
         &Cache::off(),
         1,
         &progress,
     )
-    .unwrap();
+    .unwrap()
+    .remove(0);
     assert_eq!(
         (matrix.rows.as_slice(), matrix.labels.as_slice()),
         ([1].as_slice(), [1].as_slice())

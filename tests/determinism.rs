@@ -16,7 +16,6 @@ use fieldtune::data::Data;
 use fieldtune::features::{Source, extract};
 use fieldtune::head::Head;
 use fieldtune::model::Model;
-use fieldtune::preprocess::View;
 use fieldtune::recipe::{Shape, train};
 use fieldtune::samples::SampleSet;
 use fieldtune::views::ViewSet;
@@ -83,12 +82,14 @@ fn linear_head_with(kernel: Kernel) -> (String, Vec<f32>) {
     let cache = Cache::open(&scratch().join("cache")).expect("a folder");
     let set = SampleSet::open(samples()).expect("samples");
     let sources = Source::of_set(&set);
-    let [original, mirrored] = [View::Original, View::Mirrored]
-        .map(|view| extract(&backbone, &sources, view, &cache, 1, &|_, _| {}).expect("features"));
+    let matrices = extract(&backbone, &sources, ViewSet::ALL, &cache, 1, &|_, _| {});
+    let matrices = matrices.expect("features");
+    let views: Vec<&[f32]> = matrices.iter().map(|matrix| &matrix.values[..]).collect();
+    let original = &matrices[0];
     let labels: Vec<u16> = original.labels.iter().map(|label| *label as u16).collect();
     let data = Data {
-        views: &[&original.values, &mirrored.values],
-        held: ViewSet::MIRRORED,
+        views: &views,
+        held: ViewSet::ALL,
         labels: &labels,
         groups: &[],
         features: original.features,

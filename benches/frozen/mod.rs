@@ -216,19 +216,16 @@ fn of_sources(sources: &[Source<'_>]) -> Result<Features, Failure> {
     let model = Model::embedded()?;
     let backbone = model.cut_at(&model.manifest().default_cut)?;
     let cache = Cache::open(&work_folder("field").join("cache"))?;
-    let (mut views, mut labels, mut width) = (Vec::new(), Vec::new(), 0);
-    for view in View::ALL {
-        let matrix = extract(&backbone, sources, view, &cache, 2, &|_, _| {})?;
-        if let Some(skipped) = matrix.skipped.first() {
-            let path = skipped.path.display();
-            return Err(format!("{path}: {}", skipped.reason).into());
-        }
-        labels = matrix.labels.iter().map(|label| *label as u16).collect();
-        width = matrix.features;
-        views.push(matrix.values);
+    let matrices = extract(&backbone, sources, ViewSet::ALL, &cache, 2, &|_, _| {})?;
+    let first = matrices.first().ok_or("no features")?;
+    if let Some(skipped) = first.skipped.first() {
+        let path = skipped.path.display();
+        return Err(format!("{path}: {}", skipped.reason).into());
     }
+    let labels: Vec<u16> = first.labels.iter().map(|label| *label as u16).collect();
+    let width = first.features;
     Ok(Features {
-        views,
+        views: matrices.into_iter().map(|matrix| matrix.values).collect(),
         classes: labels.iter().max().map_or(0, |most| usize::from(*most) + 1),
         labels,
         groups: Vec::new(),

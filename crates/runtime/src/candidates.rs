@@ -33,7 +33,7 @@ pub struct Wishes {
 
 /// Samples a class from which on a search among recipes pays. Below, the choice would
 /// follow chance: cross-validation then only tells how good the default is.
-const SEARCH_FROM: usize = 10;
+const SEARCH_FROM: usize = 3;
 
 /// The recipes to try, the default first; never empty. `counts` are the samples of each
 /// class.
@@ -143,7 +143,7 @@ mod tests {
                 .filter(|r| r.shape != Shape::Prototype)
                 .all(|r| r.adversarial == Some(0.05) && r.epochs_for(16) == 3)
         );
-        assert_eq!(candidates(&Wishes::default(), &[20, 9]).len(), 1);
+        assert_eq!(candidates(&Wishes::default(), &[20, 2]).len(), 1);
         let prototype = Wishes {
             shape: Some(Shape::Prototype),
             ..Wishes::default()

@@ -17,6 +17,7 @@ use crate::manifest::Manifest;
 use crate::preprocess::{self, View};
 use crate::samples::{SampleSet, Skipped};
 use crate::store;
+use crate::views::ViewSet;
 
 /// Largest sample file that is read, in bytes.
 pub const MAX_SAMPLE_BYTES: u64 = 128 << 20;
@@ -212,9 +213,9 @@ pub struct FeatureMatrix {
     pub rows: Vec<usize>,
     /// SHA-256 of the bytes of every row's sample.
     pub digests: Vec<Digest32>,
-    /// Rows that the backbone ran for.
+    /// Runs of the backbone, over all views.
     pub computed: usize,
-    /// Rows that were in the cache.
+    /// Feature vectors that were in the cache, over all views.
     pub from_cache: usize,
     /// Samples without a row, and why.
     pub skipped: Vec<Skipped>,
@@ -232,17 +233,23 @@ impl FeatureMatrix {
     }
 }
 
-/// What became of one sample; its digest where it has a row.
+/// What became of one sample.
 enum Outcome {
-    Cached(Digest32),
-    Computed(Digest32, Option<Error>),
+    Read {
+        digest: Digest32,
+        /// How many of its views were in the cache.
+        cached: usize,
+        /// The first that could not be kept there.
+        failure: Option<Error>,
+    },
     Skipped(String),
 }
 
-/// Computes the features of `samples` on `threads` threads (at least one). Values and
-/// order do not depend on the number of threads. A sample's bytes and pixels are dropped
-/// before the thread takes the next one. `progress` gets samples done and samples in all,
-/// from any thread.
+/// Computes the features of `samples` on `threads` threads (at least one), a matrix for
+/// each of `views`, all of the same rows. Values and order do not depend on the number of
+/// threads. A sample is read and decoded once, and its bytes and pixels are dropped before
+/// the thread takes the next one. `progress` gets samples done and samples in all, from any
+/// thread.
 ///
 /// # Errors
 /// As [`Backbone::load`] when a feature has to be computed; `BadInput`, naming the sample,
@@ -251,13 +258,13 @@ enum Outcome {
 pub fn extract(
     backbone: &LazyBackbone,
     samples: &[Source<'_>],
-    view: View,
+    views: ViewSet,
     cache: &Cache,
     threads: usize,
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<FeatureMatrix> {
+) -> Result<Vec<FeatureMatrix>> {
     if samples.is_empty() {
-        return Ok(FeatureMatrix::default());
+        return Ok(vec![FeatureMatrix::default(); views.count()]);
     }
     let features = backbone.features(cache)?;
     let threads = threads.clamp(1, samples.len());
@@ -268,17 +275,23 @@ pub fn extract(
     })?;
     let extractor = Extractor {
         backbone,
-        view,
+        views: views.views().collect(),
         cache,
         benches: (0..threads).map(|_| Mutex::new(None)).collect(),
     };
     let done = AtomicUsize::new(0);
-    let mut values = vec![0.0; samples.len() * features];
+    let mut values = vec![vec![0.0; samples.len() * features]; views.count()];
+    let mut columns: Vec<_> = values.iter_mut().map(|v| v.chunks_mut(features)).collect();
+    // For each sample, a row in every view's matrix.
+    let mut rows: Vec<Vec<&mut [f32]>> = samples
+        .iter()
+        .map(|_| columns.iter_mut().filter_map(Iterator::next).collect())
+        .collect();
     let outcomes: Result<Vec<Outcome>> = pool.install(|| {
         // Samples take unequal times: hand them out one by one.
-        let rows = values.par_chunks_mut(features).zip(samples).with_max_len(1);
-        rows.map(|(row, sample)| {
-            let outcome = extractor.sample(sample, row)?;
+        let rows = rows.par_iter_mut().zip(samples).with_max_len(1);
+        rows.map(|(rows, sample)| {
+            let outcome = extractor.sample(sample, rows)?;
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, samples.len());
             Ok(outcome)
         })
@@ -295,39 +308,55 @@ struct Bench {
 
 struct Extractor<'a> {
     backbone: &'a LazyBackbone,
-    view: View,
+    views: Vec<View>,
     cache: &'a Cache,
     /// One a thread, made when that thread first needs it.
     benches: Vec<Mutex<Option<Bench>>>,
 }
 
 impl Extractor<'_> {
-    fn sample(&self, sample: &Source<'_>, row: &mut [f32]) -> Result<Outcome> {
+    /// Fills the rows of one sample, one a view.
+    fn sample(&self, sample: &Source<'_>, rows: &mut [&mut [f32]]) -> Result<Outcome> {
         let bytes = match sample.read() {
             Ok(bytes) => bytes,
             Err(error) => return Ok(Outcome::Skipped(reason(sample, &error))),
         };
         let digest = Sha256::digest(&bytes).into();
-        let key = self.backbone.key(&digest, self.view);
-        if self.cache.get(&key, row) && row.iter().all(|value| value.is_finite()) {
-            return Ok(Outcome::Cached(digest));
+        let mut missing = Vec::new();
+        for (view, row) in self.views.iter().zip(rows) {
+            let key = self.backbone.key(&digest, *view);
+            let cached = self.cache.get(&key, row) && row.iter().all(|value| value.is_finite());
+            if !cached {
+                missing.push((*view, key, row));
+            }
         }
-        let decoded = preprocess::decode(&bytes, sample.path);
-        drop(bytes);
-        let image = match decoded {
-            Ok(image) => image,
-            Err(error) => return Ok(Outcome::Skipped(reason(sample, &error))),
-        };
-        self.run(&image, row)?;
-        if !row.iter().all(|value| value.is_finite()) {
-            let what = "the backbone gives features that are not finite numbers for it";
-            let remedy = "check the manifest's `mean` and `scale`, or cut elsewhere";
-            return Err(Error::at(ErrorKind::BadInput, sample.path, what, remedy));
+        let cached = self.views.len() - missing.len();
+        let mut failure = None;
+        if !missing.is_empty() {
+            let decoded = preprocess::decode(&bytes, sample.path);
+            drop(bytes);
+            let image = match decoded {
+                Ok(image) => image,
+                Err(error) => return Ok(Outcome::Skipped(reason(sample, &error))),
+            };
+            for (view, key, row) in missing {
+                self.run(&image, view, row)?;
+                if !row.iter().all(|value| value.is_finite()) {
+                    let what = "the backbone gives features that are not finite numbers for it";
+                    let remedy = "check the manifest's `mean` and `scale`, or cut elsewhere";
+                    return Err(Error::at(ErrorKind::BadInput, sample.path, what, remedy));
+                }
+                failure = failure.or(self.cache.put(&key, row).err());
+            }
         }
-        Ok(Outcome::Computed(digest, self.cache.put(&key, row).err()))
+        Ok(Outcome::Read {
+            digest,
+            cached,
+            failure,
+        })
     }
 
-    fn run(&self, image: &preprocess::Decoded, row: &mut [f32]) -> Result<()> {
+    fn run(&self, image: &preprocess::Decoded, view: View, row: &mut [f32]) -> Result<()> {
         let thread = rayon::current_thread_index().unwrap_or(0);
         let Some(bench) = self.benches.get(thread) else {
             return Err(Error::new(
@@ -342,7 +371,7 @@ impl Extractor<'_> {
         };
         let manifest = self.backbone.manifest();
         let preprocessing = &manifest.preprocessing;
-        preprocessing.tensor(image, &manifest.input, self.view, &mut bench.input)?;
+        preprocessing.tensor(image, &manifest.input, view, &mut bench.input)?;
         bench.worker.run(&bench.input, row)
     }
 }
@@ -369,46 +398,53 @@ fn reason(sample: &Source<'_>, error: &Error) -> String {
     }
 }
 
-/// Closes the gaps that skipped samples left.
+/// Closes the gaps that skipped samples left, in every view's matrix.
 fn collect(
-    values: Vec<f32>,
+    values: Vec<Vec<f32>>,
     features: usize,
     samples: &[Source<'_>],
     outcomes: Vec<Outcome>,
-) -> FeatureMatrix {
-    let mut matrix = FeatureMatrix {
-        values,
+) -> Vec<FeatureMatrix> {
+    let views = values.len();
+    // What is said of samples is the same for each view.
+    let mut common = FeatureMatrix {
         features,
         ..FeatureMatrix::default()
     };
     for (index, (sample, outcome)) in samples.iter().zip(outcomes).enumerate() {
-        let digest = match outcome {
-            Outcome::Cached(digest) => {
-                matrix.from_cache += 1;
-                digest
-            }
-            Outcome::Computed(digest, failure) => {
-                matrix.computed += 1;
-                matrix.cache_failure = matrix.cache_failure.or(failure);
-                digest
+        match outcome {
+            Outcome::Read {
+                digest,
+                cached,
+                failure,
+            } => {
+                common.from_cache += cached;
+                common.computed += views - cached;
+                common.cache_failure = common.cache_failure.or(failure);
+                common.rows.push(index);
+                common.digests.push(digest);
+                common.labels.push(sample.label);
             }
             Outcome::Skipped(reason) => {
                 let path = sample.path.into();
-                matrix.skipped.push(Skipped { path, reason });
-                continue;
+                common.skipped.push(Skipped { path, reason });
             }
-        };
-        let row = matrix.rows.len();
-        if row != index {
-            let from = index * features..(index + 1) * features;
-            matrix.values.copy_within(from, row * features);
         }
-        matrix.rows.push(index);
-        matrix.digests.push(digest);
-        matrix.labels.push(sample.label);
     }
-    matrix.values.truncate(matrix.rows.len() * features);
-    matrix
+    let closed = |mut values: Vec<f32>| {
+        for (row, index) in common.rows.iter().enumerate() {
+            if row != *index {
+                let from = index * features..(index + 1) * features;
+                values.copy_within(from, row * features);
+            }
+        }
+        values.truncate(common.rows.len() * features);
+        FeatureMatrix {
+            values,
+            ..common.clone()
+        }
+    };
+    values.into_iter().map(closed).collect()
 }
 
 #[cfg(test)]
@@ -424,18 +460,27 @@ mod tests {
             bytes: None,
         };
         let samples: Vec<Source<'_>> = names.iter().enumerate().map(source).collect();
+        let read = |digest, cached| Outcome::Read {
+            digest: [digest; 32],
+            cached,
+            failure: None,
+        };
         let outcomes = vec![
             Outcome::Skipped("gone".into()),
-            Outcome::Cached([7; 32]),
+            read(7, 2),
             Outcome::Skipped("torn".into()),
-            Outcome::Computed([9; 32], None),
+            read(9, 1),
         ];
         let values = vec![0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 3.0, 4.0];
-        let matrix = collect(values, 2, &samples, outcomes);
+        let other = values.iter().map(|value| 10.0 * value).collect();
+        let matrices = collect(vec![values, other], 2, &samples, outcomes);
+        assert_eq!(matrices[1].values, [10.0, 20.0, 30.0, 40.0]);
+        let matrix = &matrices[0];
         assert_eq!(matrix.values, [1.0, 2.0, 3.0, 4.0]);
-        assert_eq!((matrix.rows, matrix.labels), (vec![1, 3], vec![1, 3]));
+        assert_eq!(matrix.rows, [1, 3]);
+        assert_eq!(matrix.labels, [1, 3]);
         assert_eq!(matrix.digests, [[7; 32], [9; 32]]);
-        assert_eq!((matrix.computed, matrix.from_cache), (1, 1));
+        assert_eq!((matrix.computed, matrix.from_cache), (1, 3));
         let skipped: Vec<&str> = matrix
             .skipped
             .iter()

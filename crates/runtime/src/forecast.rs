@@ -184,11 +184,12 @@ impl Job {
             let once = Whitening::peak_bytes(rows, self.features);
             memory.add("whitening", threads * once);
         }
-        // Every candidate's outputs are kept; a fold's samples are copied to judge them.
+        // Every candidate's outputs are kept; a fold's samples are copied to judge them, and
+        // all samples to look for suspects and to learn where the classes lie.
         let candidates = self.recipes.len() as u64;
         memory.add(
             "evaluation",
-            4 * candidates * outputs_bytes + threads * view_bytes / 2,
+            4 * candidates * outputs_bytes + threads * view_bytes / 2 + 2 * view_bytes,
         );
     }
 

@@ -103,7 +103,7 @@ impl Session {
         let matrices: Vec<FeatureMatrix> = new
             .into_iter()
             .zip(kept)
-            .map(|(new, kept)| all.matrix(kept, new, head.backbone.features))
+            .map(|(new, kept)| all.matrix(kept, new, head.backbone.features, views.count()))
             .collect();
         let mut outcome =
             self.train_on(&backbone, &all.set, (&matrices, views), start, progress)?;
@@ -140,7 +140,13 @@ struct All {
 
 impl All {
     /// One view's features of the whole set.
-    fn matrix(&self, kept: Vec<f32>, new: FeatureMatrix, features: usize) -> FeatureMatrix {
+    fn matrix(
+        &self,
+        kept: Vec<f32>,
+        new: FeatureMatrix,
+        features: usize,
+        views: usize,
+    ) -> FeatureMatrix {
         let old = self.kept.len();
         let labels = self.set.samples[..old].iter().map(|sample| sample.label);
         let new_labels = new.labels.iter().map(|label| self.labels[*label]);
@@ -152,7 +158,7 @@ impl All {
                 .chain(new.rows.iter().map(|row| old + row))
                 .collect(),
             digests: [&self.digests[..], &new.digests].concat(),
-            from_cache: old + new.from_cache,
+            from_cache: views * old + new.from_cache,
             ..new
         }
     }
@@ -400,7 +406,7 @@ mod tests {
             .collect();
         let day = Some("day".to_string());
         assert_eq!(samples, [(0, &day), (1, &None), (0, &day), (1, &day)]);
-        let joined = all.matrix(vec![1.0], matrix, 1);
+        let joined = all.matrix(vec![1.0], matrix, 1, 1);
         assert_eq!(joined.values, [1.0, 9.0, 2.0, 3.0]);
         assert_eq!(
             (joined.labels, joined.rows),
@@ -417,7 +423,7 @@ mod tests {
         let (all, grown) =
             merged(&old(), &set, std::slice::from_ref(&matrix), Path::new("h")).unwrap();
         assert_eq!((grown.kept, grown.added, grown.again), (2, 0, 1));
-        let joined = all.matrix(vec![1.0, 3.0], matrix, 1);
+        let joined = all.matrix(vec![1.0, 3.0], matrix, 1, 1);
         assert_eq!((joined.rows, joined.labels), (vec![0, 1, 3], vec![0, 1, 0]));
         assert_eq!(all.set.samples[3].group.as_deref(), Some("own"));
         let (mut set, matrix) = new(Vec::new(), &[]);

@@ -25,7 +25,7 @@ const MANY_SAMPLES: usize = 400;
 /// Splits when samples are few.
 const REPEATS: u64 = 3;
 /// By how many standard errors another recipe must beat the default.
-const STANDARD_ERRORS: f64 = 1.0;
+const STANDARD_ERRORS: f64 = 1.5;
 /// A sample that is always trained on, never held out: its class has no other.
 const ALWAYS_TRAINED: usize = usize::MAX;
 

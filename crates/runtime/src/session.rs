@@ -345,8 +345,8 @@ impl Session {
             head,
             samples: data.len(),
             skipped: all_skipped(set, matrix),
-            computed: matrices.iter().map(|matrix| matrix.computed).sum(),
-            from_cache: matrices.iter().map(|matrix| matrix.from_cache).sum(),
+            computed: matrix.computed,
+            from_cache: matrix.from_cache,
             cache_failure: matrix.cache_failure.clone(),
             found,
             seconds: Seconds {
@@ -464,30 +464,20 @@ impl Session {
         views: ViewSet,
         progress: &dyn Progress,
     ) -> Result<Vec<FeatureMatrix>> {
-        let all = views.count() * sources.len();
-        let mut matrices: Vec<FeatureMatrix> = Vec::new();
-        for (index, view) in views.views().enumerate() {
-            let before = index * sources.len();
-            let tell = |done, _| progress.at(Stage::Features, before + done, all);
-            let threads = self.settings.threads.max(1);
-            let matrix = features::extract(backbone, sources, view, &self.cache, threads, &tell)?;
-            if let Some(skipped) = first_skipped(set, &matrix).filter(|_| self.settings.strict) {
-                let remedy = "or run without --strict";
-                return Err(Error::at(
-                    ErrorKind::BadInput,
-                    &skipped.path,
-                    &skipped.reason,
-                    remedy,
-                ));
-            }
-            if matrices
-                .first()
-                .is_some_and(|first| first.rows != matrix.rows)
-            {
-                let what = "samples changed while they were read";
-                return Err(Error::at(ErrorKind::Failed, &set.source, what, "run again"));
-            }
-            matrices.push(matrix);
+        let tell = |done, all| progress.at(Stage::Features, done, all);
+        let threads = self.settings.threads.max(1);
+        let matrices = features::extract(backbone, sources, views, &self.cache, threads, &tell)?;
+        let skipped = matrices
+            .first()
+            .and_then(|matrix| first_skipped(set, matrix));
+        if let Some(skipped) = skipped.filter(|_| self.settings.strict) {
+            let remedy = "or run without --strict";
+            return Err(Error::at(
+                ErrorKind::BadInput,
+                &skipped.path,
+                &skipped.reason,
+                remedy,
+            ));
         }
         Ok(matrices)
     }
