@@ -72,7 +72,7 @@ pub enum View {
     Original,
     /// Left and right swapped, after the crop.
     Mirrored,
-    /// The middle, [`NEARER`] times as large.
+    /// The middle, 1.25 times as large.
     Near,
     /// As much as a crop of the input's shape can hold.
     Far,
