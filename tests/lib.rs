@@ -2,6 +2,7 @@
 //! and run, what a refusal looks like, and pictures to feed it. No promise lives here.
 
 pub mod layer_tables;
+pub mod onnx_files;
 pub mod reference;
 
 use std::fs::{self, File};

@@ -4,6 +4,7 @@
 
 mod graph;
 mod guard;
+mod tail;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::manifest::{Input, Layout, Manifest};
 pub(crate) use graph::{Graph, GraphNode, GraphTensor};
 use graph::{elements, nearest, without_batch};
 use guard::{MAX_REASON, guarded, shortened};
+pub(crate) use tail::{Attribute, Constant, Details};
 
 /// What decides the values of a feature vector. Two backbones with equal identities give
 /// the same features.
@@ -272,6 +274,7 @@ struct Parsed {
     unknown_operators: Vec<String>,
     equations: HashMap<String, String>,
     operators: HashMap<usize, String>,
+    details: HashMap<usize, Details>,
 }
 
 impl Parsed {
@@ -311,6 +314,7 @@ impl Parsed {
         }
         Ok(Self {
             operators: operators(&proto, &parsed.outlets_by_name),
+            details: tail::details(&proto, &parsed.outlets_by_name),
             equations: equations(&proto),
             model: parsed.model,
             outlets: parsed.outlets_by_name,
@@ -526,6 +530,7 @@ fn describe(parsed: &Parsed, output: OutletId, input: &InputTensor) -> TractResu
         output: named(&output).unwrap_or_default(),
         nodes: Vec::new(),
         tensors: BTreeMap::new(),
+        constants: tail::constants(model, &parsed.outlets, &parsed.operators),
     };
     for id in model.eval_order()? {
         let node = model.node(id);
@@ -543,6 +548,7 @@ fn describe(parsed: &Parsed, output: OutletId, input: &InputTensor) -> TractResu
             let outputs: Vec<String> = outputs.into_iter().map(|(name, _)| name).collect();
             graph.nodes.push(GraphNode {
                 operator: operator.clone(),
+                details: parsed.details.get(&id).cloned().unwrap_or_default(),
                 inputs: node.inputs.iter().filter_map(named).collect(),
                 equation: outputs
                     .first()

@@ -9,34 +9,7 @@ use serde::Serialize;
 use crate::backbone::{self, Graph, GraphNode};
 use crate::error::Result;
 use crate::manifest::{Input, Layout};
-
-/// Operators a tail may consist of to be trainable. `Mul` is one more, where one of its
-/// factors is a sigmoid.
-const TRAINABLE: [&str; 23] = [
-    "Add",
-    "AveragePool",
-    "BatchNormalization",
-    "Clip",
-    "Conv",
-    "Dropout",
-    "Flatten",
-    "Gemm",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "LogSoftmax",
-    "MatMul",
-    "MaxPool",
-    "Mul",
-    "Relu",
-    "Reshape",
-    "Sigmoid",
-    "Softmax",
-    "Squeeze",
-    "Unsqueeze",
-];
+use crate::tail::draft;
 
 /// Operators whose constant inputs are weights. Of the others they are sizes, axes and
 /// limits.
@@ -78,8 +51,8 @@ pub struct Cut {
     pub parameters_before: u64,
     /// Weights after the cut.
     pub parameters_after: u64,
-    /// Whether the tail after the cut consists of operators that can be trained and has
-    /// weights to train.
+    /// Whether the tail after the cut can be imported into the engine and has weights to
+    /// train beside those of the classifier, which is replaced: what `--head tail` accepts.
     pub trainable: bool,
     /// Why, in a few words.
     pub reason: String,
@@ -150,7 +123,7 @@ struct Step<'a> {
     parameters: u64,
 }
 
-fn survey(graph: &Graph) -> Inspection {
+pub(crate) fn survey(graph: &Graph) -> Inspection {
     let steps = steps(graph);
     let cuts = cut_positions(graph, &steps);
     let macs = steps
@@ -178,7 +151,7 @@ fn survey(graph: &Graph) -> Inspection {
             continue;
         };
         let parameters_after = parameters - parameters_before;
-        let (trainable, reason) = tail(graph, &steps, position, parameters_after);
+        let (trainable, reason) = tail(graph, tensor);
         found.push(Cut {
             tensor: tensor.to_string(),
             bytes_per_sample: product(&shape).saturating_mul(4) as usize,
@@ -277,48 +250,16 @@ fn cut_positions<'a>(graph: &'a Graph, steps: &[Step<'a>]) -> BTreeMap<usize, &'
     cuts
 }
 
-/// Whether what stands after `position` can be trained, and why.
-fn tail(graph: &Graph, steps: &[Step<'_>], position: usize, parameters: u64) -> (bool, String) {
-    let tail = steps.get(position + 1..).unwrap_or_default();
-    if tail.is_empty() {
-        return (false, "nothing stands after it".into());
+/// Whether what stands after a tensor can be trained, and why.
+fn tail(graph: &Graph, tensor: &str) -> (bool, String) {
+    match draft(graph, tensor) {
+        Ok(draft) => {
+            let layers = draft.weighted_layers();
+            let noun = if layers == 1 { "layer" } else { "layers" };
+            (true, format!("{layers} {noun} with weights can be trained"))
+        }
+        Err(refusal) => (false, refusal.to_string()),
     }
-    if let Some(step) = tail.iter().find(|step| !is_trainable(graph, step.node)) {
-        let name = step.node.outputs.first().map_or("", String::as_str);
-        return (
-            false,
-            format!("{} (\"{name}\") cannot be trained", step.node.operator),
-        );
-    }
-    if parameters == 0 {
-        return (false, "no weights stand after it".into());
-    }
-    let operators: BTreeSet<&str> = tail
-        .iter()
-        .map(|step| step.node.operator.as_str())
-        .collect();
-    let operators: Vec<&str> = operators.into_iter().collect();
-    (
-        true,
-        format!("the tail consists of {}", operators.join(", ")),
-    )
-}
-
-fn is_trainable(graph: &Graph, node: &GraphNode) -> bool {
-    let is_float = |name: &String| graph.tensors.get(name).is_some_and(|tensor| tensor.float);
-    let gated = || {
-        let sigmoid =
-            |maker: &&GraphNode| matches!(maker.operator.as_str(), "Sigmoid" | "HardSigmoid");
-        let mut gates = graph
-            .nodes
-            .iter()
-            .filter(sigmoid)
-            .flat_map(|maker| &maker.outputs);
-        gates.any(|gate| node.inputs.contains(gate))
-    };
-    TRAINABLE.contains(&node.operator.as_str())
-        && node.outputs.iter().all(is_float)
-        && (node.operator != "Mul" || gated())
 }
 
 /// Multiply-accumulates of one node for one sample.
@@ -387,12 +328,18 @@ fn size(size: Option<&usize>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backbone::GraphTensor;
+    use crate::backbone::{Attribute, Constant, Details, GraphTensor};
 
     fn node(operator: &str, inputs: &[&str], output: &str) -> GraphNode {
+        let inputs: Vec<String> = inputs.iter().map(|name| name.to_string()).collect();
         GraphNode {
             operator: operator.into(),
-            inputs: inputs.iter().map(|name| name.to_string()).collect(),
+            details: Details {
+                name: format!("node of {output}"),
+                operands: inputs.clone(),
+                ..Details::default()
+            },
+            inputs,
             outputs: vec![output.into()],
             equation: None,
         }
@@ -403,7 +350,14 @@ mod tests {
             shape: Some(shape.to_vec()),
             float: true,
         };
+        let weights = shapes.iter().filter(|(name, _)| name.starts_with('w'));
         Graph {
+            constants: weights
+                .map(|(name, shape)| {
+                    let values = vec![0.5; shape.iter().product()];
+                    (name.to_string(), Constant::new(shape, &values))
+                })
+                .collect(),
             input: "x".into(),
             input_element: "F32".into(),
             output: nodes
@@ -418,15 +372,18 @@ mod tests {
         }
     }
 
-    /// x -> a -> (b, skip) -> sum -> y: `b` is not a cut.
+    /// x -> a -> (b, skip) -> sum -> flat -> y: `b` is not a cut.
     fn residual() -> Graph {
-        let nodes = vec![
+        let mut nodes = vec![
             node("Conv", &["x", "w1"], "a"),
             node("Conv", &["a", "w2"], "b"),
             node("Add", &["b", "a"], "sum"),
-            node("Gemm", &["sum", "w3"], "y"),
+            node("Flatten", &["sum"], "flat"),
+            node("Gemm", &["flat", "w3"], "y"),
         ];
-        let shapes: [(&str, &[usize]); 8] = [
+        let pads = Attribute::Integers(vec![1; 4]);
+        nodes[0].details.attributes.insert("pads".into(), pads);
+        let shapes: [(&str, &[usize]); 9] = [
             ("x", &[3, 4, 4]),
             ("w1", &[8, 3, 3, 3]),
             ("w2", &[8, 8, 1, 1]),
@@ -434,6 +391,7 @@ mod tests {
             ("a", &[8, 4, 4]),
             ("b", &[8, 4, 4]),
             ("sum", &[8, 4, 4]),
+            ("flat", &[128]),
             ("y", &[5]),
         ];
         graph(nodes, &shapes)
@@ -447,7 +405,7 @@ mod tests {
             .iter()
             .map(|cut| cut.tensor.as_str())
             .collect();
-        assert_eq!(names, ["a", "sum", "y"]);
+        assert_eq!(names, ["a", "sum", "flat", "y"]);
     }
 
     #[test]
@@ -471,37 +429,17 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_without_weights_or_with_other_operators_is_not_trainable() {
+    fn a_tail_is_trainable_where_it_can_be_imported_and_keeps_weights() {
         let cuts = survey(&residual()).cuts;
-        assert!(cuts[0].trainable && cuts[1].trainable, "{cuts:?}");
-        assert!(!cuts[2].trainable, "{cuts:?}");
+        assert!(cuts[0].trainable, "{cuts:?}");
+        // Behind the sum stands the classifier alone, which is replaced.
+        assert!(cuts[1..].iter().all(|cut| !cut.trainable), "{cuts:?}");
+        assert!(cuts[1].reason.contains("classifier"), "{cuts:?}");
         let mut other = residual();
-        other.nodes[3].operator = "LSTM".into();
+        other.nodes[4].operator = "LSTM".into();
         let cut = &survey(&other).cuts[0];
-        assert!(!cut.trainable && cut.reason.contains("LSTM"), "{cut:?}");
-    }
-
-    #[test]
-    fn a_product_is_trainable_where_it_is_gated() {
-        let shapes: [(&str, &[usize]); 5] = [
-            ("x", &[4]),
-            ("w", &[4, 4]),
-            ("h", &[4]),
-            ("s", &[4]),
-            ("y", &[4]),
-        ];
-        let nodes = |factor: &str| {
-            vec![
-                node("Relu", &["x"], "h0"),
-                node("Gemm", &["h0", "w"], "h"),
-                node("Sigmoid", &["h"], "s"),
-                node("Mul", &["h", factor], "y"),
-            ]
-        };
-        let mut shapes = shapes.to_vec();
-        shapes.push(("h0", &[4]));
-        assert!(survey(&graph(nodes("s"), &shapes)).cuts[0].trainable);
-        assert!(!survey(&graph(nodes("w"), &shapes)).cuts[0].trainable);
+        let named = cut.reason.contains("LSTM (\"node of y\")");
+        assert!(!cut.trainable && named, "{cut:?}");
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub mod session;
 pub mod sets;
 pub mod store;
 pub mod suspects;
+pub mod tail;
 pub mod unknowns;
 pub mod views;
 mod whitening;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::guard::shortened;
+use super::tail::{Constant, Details};
 
 /// Most elements one tensor between layers may have. Far above any network for a board;
 /// it stops a damaged shape from asking for all memory.
@@ -23,6 +24,8 @@ pub(crate) struct Graph {
     pub nodes: Vec<GraphNode>,
     /// Every tensor, by name.
     pub tensors: BTreeMap<String, GraphTensor>,
+    /// Every tensor whose value does not depend on the sample, by name.
+    pub constants: BTreeMap<String, Constant>,
 }
 
 /// One operator of a [`Graph`].
@@ -36,6 +39,8 @@ pub(crate) struct GraphNode {
     pub outputs: Vec<String>,
     /// Of an `Einsum`.
     pub equation: Option<String>,
+    /// What the import of a tail needs beside.
+    pub details: Details,
 }
 
 /// One tensor of a [`Graph`].

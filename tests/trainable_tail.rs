@@ -1,0 +1,399 @@
+//! Promise: the layers after a cut, imported into the engine with their pretrained
+//! weights, give what the ONNX file itself gives, at any depth; where they cannot be
+//! imported, `inspect` says so, and the refusal names the node and the nearest later cut
+//! that works.
+
+use std::path::Path;
+
+use fieldtune::backbone::Backbone;
+use fieldtune::error::ErrorKind;
+use fieldtune::inspect::inspect;
+use fieldtune::manifest::{Flags, Manifest};
+use fieldtune::tail::Tail;
+use fieldtune_core::network::{Layer, Network};
+use fieldtune_core::{Kernel, predict};
+use fieldtune_tests::onnx_files::{Onnx, Setting};
+use fieldtune_tests::{not_tested, shared};
+
+static EMBEDDED: &[u8] = include_bytes!("../models/efficientnet-lite0/model_f16.onnx");
+
+fn embedded() -> Manifest {
+    let text = include_bytes!("../models/efficientnet-lite0/manifest.toml");
+    Manifest::parse(text, Path::new("manifest.toml")).expect("sound")
+}
+
+/// Noise around zero, the same every time.
+fn noise(elements: usize) -> Vec<f32> {
+    let mut random = fieldtune_core::random::Random::new(11);
+    (0..elements).map(|_| random.normal()).collect()
+}
+
+fn run(manifest: &Manifest, bytes: &[u8], tensor: &str) -> Vec<f32> {
+    let backbone = Backbone::load(manifest, bytes, tensor).expect("loads");
+    let mut features = vec![0.0; backbone.features()];
+    let input = noise(backbone.input_elements());
+    let mut worker = backbone.worker().expect("a worker");
+    worker.run(&input, &mut features).expect("runs");
+    features
+}
+
+fn logits(network: &Network, parameters: &[f32], features: &[f32]) -> Vec<f32> {
+    let kernel = Kernel::best();
+    let need = predict::workspace_elements(network, 1, kernel);
+    let (mut workspace, mut out) = (vec![0.0; need], vec![0.0; network.classes()]);
+    let room = &mut workspace;
+    predict::logits(network, parameters, kernel, features, room, &mut out).expect("room");
+    out
+}
+
+/// The largest difference, where values beyond one count by their size.
+fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let pairs = found.iter().zip(expected);
+    let errors = pairs.map(|(a, b)| (a - b).abs() / b.abs().max(1.0));
+    errors.fold(0.0, f32::max)
+}
+
+/// Compares the tail's outputs with those of the file: before the softmax if it has one.
+/// Returns the tail and the difference.
+fn compare(manifest: &Manifest, bytes: &[u8], cut: &str, output: &str) -> (Tail, f32) {
+    let tail = Tail::import(manifest, bytes, cut).expect("can be imported");
+    let at_cut = run(manifest, bytes, cut);
+    let expected = run(manifest, bytes, output);
+    let (network, parameters) = tail.whole().expect("sound");
+    let found = logits(&network, parameters, &at_cut);
+    let spread = expected.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+    assert!(spread > 1e-3, "{cut}: the outputs are all zero");
+    (tail, difference(&found, &expected))
+}
+
+#[test]
+fn the_embedded_backbone_s_tails_give_its_features_and_logits() {
+    let manifest = embedded();
+    for cut in [
+        "block8.project_conv.Conv",
+        "block11.expand_conv.Conv",
+        "block12.Add",
+        "block14.Add",
+        "block15.project_conv.Conv",
+        "conv_head.Conv",
+    ] {
+        if cut == "conv_head.Conv" {
+            // Only a clip and a pool stand between it and the classifier.
+            assert!(Tail::import(&manifest, EMBEDDED, cut).is_err());
+            continue;
+        }
+        let (tail, error) = compare(&manifest, EMBEDDED, cut, "logits");
+        println!("{cut}: logits differ by up to {error:e}");
+        assert!(error < 1e-4, "{cut}: {error}");
+        let (network, parameters) = tail.body().expect("sound");
+        let found = logits(&network, parameters, &run(&manifest, EMBEDDED, cut));
+        let error = difference(&found, &run(&manifest, EMBEDDED, "features"));
+        assert!(error < 1e-4, "{cut}: features differ by {error}");
+    }
+}
+
+#[test]
+fn a_tail_of_full_precision_does_too() {
+    let Some(path) = shared("models/efficientnet_lite0.onnx") else {
+        return not_tested("models/efficientnet_lite0.onnx");
+    };
+    let bytes = std::fs::read(path).expect("readable");
+    let mut manifest = embedded();
+    manifest.sha256 = String::new();
+    for cut in ["block12.Add", "block14.Add"] {
+        let (_, error) = compare(&manifest, &bytes, cut, "logits");
+        assert!(error < 1e-4, "{cut}: {error}");
+    }
+}
+
+/// A small network and what is known of it.
+struct Made {
+    name: &'static str,
+    bytes: Vec<u8>,
+    /// The tensor that a tail gives.
+    output: &'static str,
+    /// Cuts with a trainable tail, counted by hand.
+    trainable: usize,
+    /// Layers that the longest tail has.
+    kinds: &'static [&'static str],
+}
+
+const PADDED: (&str, Setting<'_>) = ("pads", Setting::Integers(&[1, 1, 1, 1]));
+const HALVED: (&str, Setting<'_>) = ("strides", Setting::Integers(&[2, 2]));
+const SAME: (&str, Setting<'_>) = ("auto_pad", Setting::Text("SAME_UPPER"));
+
+fn networks() -> [Made; 5] {
+    [residual(), depthwise(), old(), dense(), projection()]
+}
+
+/// Batch norms inside a residual block, a maximum, groups, unequal padding, dropout, a
+/// softmax.
+fn residual() -> Made {
+    let mut onnx = Onnx::new(13, [3, 12, 10]);
+    onnx.convolution("x", "a", [6, 3, 3, 3], &[PADDED]);
+    onnx.node("Relu", &["a"], "a1", &[]);
+    onnx.convolution("a1", "b", [6, 6, 3, 3], &[PADDED]);
+    onnx.batch_norm("b", "b1", 6);
+    onnx.node("Relu", &["b1"], "b2", &[]);
+    onnx.convolution("b2", "c", [6, 6, 3, 3], &[PADDED]);
+    onnx.batch_norm("c", "c1", 6);
+    onnx.node("Add", &["a1", "c1"], "sum", &[]);
+    onnx.node("Relu", &["sum"], "sum1", &[]);
+    let window = ("kernel_shape", Setting::Integers(&[2, 2]));
+    onnx.node("MaxPool", &["sum1"], "small", &[window, HALVED]);
+    let groups = ("group", Setting::Integer(2));
+    let pads = ("pads", Setting::Integers(&[0, 1, 2, 1]));
+    onnx.convolution("small", "d", [8, 3, 3, 3], &[groups, pads, HALVED]);
+    onnx.batch_norm("d", "d1", 8);
+    onnx.node("Relu", &["d1"], "d2", &[]);
+    onnx.node("GlobalAveragePool", &["d2"], "pool", &[]);
+    onnx.node("Flatten", &["pool"], "flat", &[]);
+    onnx.node("Dropout", &["flat"], "kept", &[]);
+    onnx.noise("w", &[5, 8], 0.0, 0.5);
+    onnx.noise("v", &[5], 0.0, 0.5);
+    let settings = [("transB", Setting::Integer(1))];
+    onnx.node("Gemm", &["kept", "w", "v"], "logits", &settings);
+    onnx.node("Softmax", &["logits"], "y", &[]);
+    Made {
+        name: "residual",
+        bytes: onnx.finish("y"),
+        output: "logits",
+        // a, a1, sum, sum1, small; at d only its batch norm stays, which is trained too.
+        trainable: 6,
+        kinds: &[
+            "Convolution",
+            "Relu",
+            "Add",
+            "MaxPool",
+            "GlobalAveragePool",
+            "Dropout",
+        ],
+    }
+}
+
+/// Depthwise convolutions, ReLU6 with limits as operands, hard-swish and SiLU in parts, a
+/// mean over windows, a classifier in two nodes.
+fn depthwise() -> Made {
+    let mut onnx = Onnx::new(11, [3, 13, 11]);
+    onnx.numbers("low", &[], &[0.0]);
+    onnx.numbers("high", &[], &[6.0]);
+    onnx.convolution("x", "a", [8, 3, 3, 3], &[SAME, HALVED]);
+    onnx.node("Clip", &["a", "low", "high"], "a1", &[]);
+    let depthwise = ("group", Setting::Integer(8));
+    let lower = ("auto_pad", Setting::Text("SAME_LOWER"));
+    onnx.convolution("a1", "b", [8, 1, 4, 4], &[lower, depthwise]);
+    onnx.batch_norm("b", "b1", 8);
+    let sixth = [("alpha", Setting::Float(1.0 / 6.0))];
+    onnx.node("HardSigmoid", &["b1"], "gate", &sixth);
+    onnx.node("Mul", &["b1", "gate"], "b2", &[]);
+    onnx.convolution("b2", "c", [10, 8, 1, 1], &[]);
+    onnx.node("Sigmoid", &["c"], "sigmoid", &[]);
+    onnx.node("Mul", &["sigmoid", "c"], "c1", &[]);
+    let window = ("kernel_shape", Setting::Integers(&[2, 3]));
+    onnx.node("AveragePool", &["c1"], "small", &[window]);
+    let axes = ("axes", Setting::Integers(&[-2, -1]));
+    let keep = ("keepdims", Setting::Integer(0));
+    onnx.node("ReduceMean", &["small"], "pool", &[axes, keep]);
+    onnx.noise("w", &[10, 4], 0.0, 0.5);
+    onnx.noise("v", &[4], 0.0, 0.5);
+    onnx.node("MatMul", &["pool", "w"], "product", &[]);
+    onnx.node("Add", &["v", "product"], "y", &[]);
+    Made {
+        name: "depthwise",
+        bytes: onnx.finish("y"),
+        output: "y",
+        // a, a1, b, b1, b2; the pool's weights are trained: c, c1.
+        trainable: 7,
+        kinds: &[
+            "Convolution",
+            "Relu6",
+            "HardSwish",
+            "Silu",
+            "GlobalAveragePool",
+        ],
+    }
+}
+
+/// An old opset, weights of half precision behind casts, a batch norm after a ReLU,
+/// limits as attributes, arithmetic with one number a channel.
+fn old() -> Made {
+    let mut onnx = Onnx::new(7, [1, 9, 9]).half();
+    onnx.convolution("x", "a", [4, 1, 3, 3], &[HALVED]);
+    onnx.node("Relu", &["a"], "a1", &[]);
+    onnx.batch_norm("a1", "a2", 4);
+    onnx.convolution("a2", "b", [6, 4, 2, 2], &[]);
+    let limits = [("min", Setting::Float(0.0)), ("max", Setting::Float(6.0))];
+    onnx.node("Clip", &["b"], "b1", &limits);
+    onnx.noise("factor", &[6, 1, 1], 1.0, 0.3);
+    onnx.node("Mul", &["b1", "factor"], "b2", &[]);
+    onnx.noise("offset", &[1, 6, 1, 1], 0.0, 0.3);
+    onnx.node("Sub", &["b2", "offset"], "b3", &[]);
+    let whole = ("kernel_shape", Setting::Integers(&[3, 3]));
+    onnx.node("AveragePool", &["b3"], "pool", &[whole]);
+    onnx.node(
+        "Squeeze",
+        &["pool"],
+        "flat",
+        &[("axes", Setting::Integers(&[2, 3]))],
+    );
+    onnx.noise("w", &[6, 3], 0.0, 0.5);
+    onnx.noise("v", &[3], 0.0, 0.5);
+    let settings = [
+        ("alpha", Setting::Float(0.5)),
+        ("beta", Setting::Float(2.0)),
+    ];
+    onnx.node("Gemm", &["flat", "w", "v"], "y", &settings);
+    Made {
+        name: "old",
+        bytes: onnx.finish("y"),
+        output: "y",
+        // a, a1, a2, b, b1, b2.
+        trainable: 6,
+        kinds: &[
+            "Relu",
+            "BatchNorm",
+            "Convolution",
+            "Relu6",
+            "GlobalAveragePool",
+        ],
+    }
+}
+
+/// No convolution at all.
+fn dense() -> Made {
+    let mut onnx = Onnx::new(13, [1, 4, 3]);
+    onnx.integers("row", &[1, 12]);
+    onnx.node("Reshape", &["x", "row"], "flat", &[]);
+    for (input, output, shape) in [("flat", "a", [12, 9]), ("a1", "b", [9, 7])] {
+        let [weights, bias] = ["w", "v"].map(|part| format!("{output}.{part}"));
+        onnx.noise(&weights, &shape, 0.0, 0.4);
+        onnx.noise(&bias, &shape[1..], 0.0, 0.4);
+        onnx.node("Gemm", &[input, &weights, &bias], output, &[]);
+        onnx.node("Relu", &[output], &format!("{output}1"), &[]);
+    }
+    onnx.noise("w", &[7, 3], 0.0, 0.5);
+    onnx.node("MatMul", &["b1", "w"], "y", &[]);
+    Made {
+        name: "dense",
+        bytes: onnx.finish("y"),
+        output: "y",
+        // flat, a, a1.
+        trainable: 3,
+        kinds: &["Dense", "Relu"],
+    }
+}
+
+/// A shortcut with its own convolution, which is no chain, and before it a dilated one.
+fn projection() -> Made {
+    let mut onnx = Onnx::new(13, [2, 8, 8]);
+    let apart = ("dilations", Setting::Integers(&[2, 2]));
+    onnx.convolution("x", "a", [4, 2, 3, 3], &[apart]);
+    onnx.convolution("a", "b", [6, 4, 3, 3], &[PADDED]);
+    onnx.convolution("a", "c", [6, 4, 1, 1], &[]);
+    onnx.node("Add", &["b", "c"], "sum", &[]);
+    onnx.convolution("sum", "d", [5, 6, 1, 1], &[]);
+    onnx.node("GlobalMaxPool", &["d"], "pool", &[]);
+    onnx.node("Flatten", &["pool"], "flat", &[]);
+    onnx.noise("w", &[5, 3], 0.0, 0.5);
+    onnx.node("MatMul", &["flat", "w"], "y", &[]);
+    Made {
+        name: "projection",
+        bytes: onnx.finish("y"),
+        output: "y",
+        trainable: 1,
+        kinds: &["Convolution", "MaxPool"],
+    }
+}
+
+/// Every cut of a file that has no manifest: where `inspect` says that the tail can be
+/// trained it gives the file's output, elsewhere it is refused. Returns how many were
+/// trainable, and the layers of the tail at the first of them.
+fn every_cut(name: &str, bytes: &[u8], output: &str) -> (usize, Vec<Layer>) {
+    let inspection = inspect(bytes, Path::new(name), None).expect("readable");
+    let image = inspection.input.as_image().expect("an image");
+    let manifest = Manifest::from_flags(Path::new(name), image, Flags::default()).expect("sound");
+    let (mut compared, mut first) = (0, Vec::new());
+    for cut in &inspection.cuts {
+        if cut.trainable {
+            let (tail, error) = compare(&manifest, bytes, &cut.tensor, output);
+            assert!(error < 1e-4, "{name} at {}: {error}", cut.tensor);
+            if compared == 0 {
+                first = tail.layers().to_vec();
+            }
+            compared += 1;
+            continue;
+        }
+        let error = Tail::import(&manifest, bytes, &cut.tensor).expect_err("not trainable");
+        let line = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{line}");
+        assert!(line.contains(&cut.reason), "{line} lacks {}", cut.reason);
+        let later = inspection.cuts.iter().skip_while(|one| *one != cut);
+        match later.skip(1).find(|later| later.trainable) {
+            Some(later) => assert!(
+                line.ends_with(&format!("is \"{}\"", later.tensor)),
+                "{line}"
+            ),
+            None => assert!(line.ends_with("--head linear"), "{line}"),
+        }
+    }
+    (compared, first)
+}
+
+#[test]
+fn small_networks_of_every_kind_of_layer_are_imported_at_every_cut() {
+    for Made {
+        name,
+        bytes,
+        output,
+        trainable,
+        kinds,
+    } in networks()
+    {
+        let (compared, layers) = every_cut(name, &bytes, output);
+        println!("{name}: {compared} cuts, {layers:?}");
+        assert_eq!(compared, trainable, "{name}");
+        for kind in kinds {
+            let word = |layer: &Layer| format!("{layer:?}");
+            let has = layers.iter().any(|layer| word(layer).starts_with(kind));
+            assert!(has, "{name} has no {kind} in {layers:?}");
+        }
+    }
+}
+
+#[test]
+fn networks_for_small_boards_are_imported_or_refused_by_name() {
+    for (name, output) in [
+        ("ds_cnn_keywords", None),
+        ("mobilenet_v1_025_person", None),
+        ("resnet8_cifar10", None),
+        ("resnet8_cifar10_int8", Some(0)),
+    ] {
+        let path = format!("models/mlperf-tiny/{name}.onnx");
+        let Some(path) = shared(&path) else {
+            return not_tested("models/mlperf-tiny");
+        };
+        let bytes = std::fs::read(path).expect("readable");
+        let inspection = inspect(&bytes, Path::new(name), None).expect("readable");
+        // The last cut before the softmax holds the logits.
+        let logits = inspection
+            .cuts
+            .iter()
+            .rev()
+            .nth(1)
+            .map(|cut| cut.tensor.clone());
+        let trainable = inspection.cuts.iter().filter(|cut| cut.trainable).count();
+        match output {
+            Some(expected) => assert_eq!(trainable, expected, "{name}"),
+            None => {
+                let logits = logits.expect("more than one cut");
+                let (compared, layers) = every_cut(name, &bytes, &logits);
+                println!(
+                    "{name}: {compared} of {} cuts, {layers:?}",
+                    inspection.cuts.len()
+                );
+                assert!(compared > 0, "{name}");
+            }
+        }
+    }
+}
