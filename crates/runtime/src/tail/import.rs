@@ -32,10 +32,11 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Layers with weights that stay when the classifier is replaced.
+    /// Layers with a weight matrix that stay when the classifier is replaced.
     pub fn weighted_layers(&self) -> usize {
         let kept = self.steps[..self.classifier].iter();
-        kept.filter(|step| step.numbers.is_trained()).count()
+        kept.filter(|step| matches!(step.numbers, Numbers::Product(_)))
+            .count()
     }
 }
 

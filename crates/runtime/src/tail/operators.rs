@@ -170,7 +170,8 @@ fn convolution(walk: &Walk<'_>, node: &GraphNode) -> Result<Meaning, String> {
     let groups = u32::try_from(integer(node, "group", 1)).unwrap_or(0);
     let channels = walk.shape().channels;
     let outputs_size = size(*outputs)?;
-    let divides = groups > 0 && channels % groups == 0 && outputs_size % groups == 0;
+    let divides =
+        groups > 0 && channels.is_multiple_of(groups) && outputs_size.is_multiple_of(groups);
     if !divides || channels / groups != size(*inputs)? {
         return Err(format!(
             "has weights of {:?} for {channels} channels in {groups} groups",
