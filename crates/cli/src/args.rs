@@ -48,9 +48,28 @@ pub enum Command {
         after_help = "Example:\n  fieldtune predict birds.head photo.jpg\n  cat photo.jpg | fieldtune predict birds.head -"
     )]
     Predict(PredictArgs),
+    /// Label each new image of a folder as it appears, until stopped
+    #[command(
+        after_help = "Example:\n  fieldtune watch birds.head incoming/ --json >> birds.jsonl"
+    )]
+    Watch(crate::watch::WatchArgs),
     /// Look into head files
     #[command(subcommand)]
     Head(HeadCommand),
+    /// Measure this machine
+    #[command(after_help = "Example:\n  fieldtune bench --threads 4")]
+    Bench(crate::bench::BenchArgs),
+    /// Say what this machine has and what would go wrong on it
+    #[command(after_help = "Example:\n  fieldtune doctor")]
+    Doctor(crate::doctor::DoctorArgs),
+    /// Print what a shell reads to complete commands and flags
+    #[command(
+        after_help = "Example:\n  fieldtune completions bash > ~/.local/share/bash-completion/completions/fieldtune"
+    )]
+    Completions(crate::manual::CompletionsArgs),
+    /// Print a page of the manual
+    #[command(after_help = "Example:\n  fieldtune man train | man -l -")]
+    Man(crate::manual::ManArgs),
 }
 
 /// Commands on head files.

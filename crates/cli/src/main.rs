@@ -4,17 +4,21 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod check;
 mod config;
 mod demo;
+mod doctor;
 mod evaluate;
 mod head;
 mod inspect;
+mod manual;
 mod predict;
 mod print;
 mod progress;
 mod settings;
 mod train;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -37,6 +41,11 @@ fn run(cli: Cli) -> Result<()> {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Head(HeadCommand::Show { head, json }) => head::show(&head, json),
     }
 }

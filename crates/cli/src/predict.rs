@@ -32,20 +32,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     for (path, result) in args.files.iter().zip(results?) {
         match result {
             Ok(prediction) => {
-                let set = args
-                    .coverage
-                    .map(|coverage| set(&prediction, &head, coverage));
-                if args.json {
-                    let mut object = object(path, &prediction, &head);
-                    if let Some(set) = set {
-                        object["set"] = json!(set);
-                    }
-                    print::document(&object)?;
-                } else {
-                    let line = line(path, &prediction, &head);
-                    let set = set.map_or_else(String::new, |set| format!("  [{}]", set.join(", ")));
-                    print::text(&format!("{}{set}\n", line.trim_end()))?;
-                }
+                print::text(&said(path, &prediction, &head, args.coverage, args.json))?;
             }
             Err(reason) => {
                 // The reason carries its own remedy.
@@ -98,6 +85,28 @@ fn standard_input(files: &[PathBuf]) -> Result<Option<Vec<u8>>> {
         Err(error) => Err(wrong(&error)),
         Ok(_) if bytes.len() as u64 > MAX_SAMPLE_BYTES => Err(wrong(&"is too large")),
         Ok(_) => Ok(Some(bytes)),
+    }
+}
+
+/// One prediction as a line, with its set of labels where a coverage is asked for.
+pub fn said(
+    path: &Path,
+    prediction: &Prediction,
+    head: &Head,
+    coverage: Option<f64>,
+    as_json: bool,
+) -> String {
+    let set = coverage.map(|coverage| set(prediction, head, coverage));
+    if as_json {
+        let mut object = object(path, prediction, head);
+        if let Some(set) = set {
+            object["set"] = json!(set);
+        }
+        format!("{object}\n")
+    } else {
+        let line = line(path, prediction, head);
+        let set = set.map_or_else(String::new, |set| format!("  [{}]", set.join(", ")));
+        format!("{}{set}\n", line.trim_end())
     }
 }
 

@@ -20,15 +20,23 @@ pub fn document(value: &Value) -> Result<()> {
 /// # Errors
 /// `Failed` when standard output is closed or full.
 pub fn text(text: &str) -> Result<()> {
+    heard(text).map(drop)
+}
+
+/// Prints text as it is and says whether anybody still reads: whoever closed the other end
+/// has seen enough, as `head` does.
+///
+/// # Errors
+/// `Failed` when standard output is full.
+pub fn heard(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever read has seen enough, as `head` does.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => {
             let what = format_args!("standard output: {error}; is the disk full?");
             Err(Error::new(ErrorKind::Failed, what))
         }
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
     }
 }
 

@@ -77,7 +77,11 @@ fn session(args: &BackboneArgs, settings: Settings) -> Result<Session> {
     Ok(Session::new(model(args)?, cache, settings))
 }
 
-fn model(args: &BackboneArgs) -> Result<Model> {
+/// The backbone that the flags name.
+///
+/// # Errors
+/// When it cannot be read or is not described.
+pub fn model(args: &BackboneArgs) -> Result<Model> {
     match &args.backbone {
         None => Model::embedded(),
         Some(path) => {

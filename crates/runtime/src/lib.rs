@@ -9,6 +9,8 @@
 //! which labels one is surely among, [`suspects`] which samples to look at. [`session`] is
 //! the whole job, [`growing`] the job once more with more samples, [`forecast`] says
 //! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
+//! [`watch`] gives files that appear in a folder their turn, [`bench`] measures this
+//! machine, [`doctor`] says what would go wrong on it.
 //! [`store`] is the one place that writes files, [`error`] the one error type.
 //!
 //! The arithmetic of training is in crate `fieldtune-core`, flags and printing in
@@ -17,11 +19,13 @@
 #![forbid(unsafe_code)]
 
 pub mod backbone;
+pub mod bench;
 pub mod budget;
 pub mod cache;
 pub mod candidates;
 pub mod curve;
 pub mod data;
+pub mod doctor;
 pub mod error;
 pub mod evaluation;
 pub mod extras;
@@ -44,6 +48,7 @@ pub mod suspects;
 pub mod tail;
 pub mod unknowns;
 pub mod views;
+pub mod watch;
 mod whitening;
 
 pub use fieldtune_core::adversary::{Middle, Rise};

@@ -5,6 +5,8 @@
 mod folder;
 mod listing;
 
+pub(crate) use folder::is_image;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

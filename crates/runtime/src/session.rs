@@ -3,6 +3,7 @@
 //! row of features belongs to which sample is in `session/rows.rs`.
 
 mod check;
+mod predictor;
 mod rows;
 
 use std::path::{Path, PathBuf};
@@ -35,7 +36,8 @@ use crate::views::ViewSet;
 use crate::{sets, unknowns};
 
 pub use check::Checked;
-use rows::{all_skipped, first_skipped, groups, judged, known_labels, mean, require_classes};
+pub use predictor::Predictor;
+use rows::{all_skipped, first_skipped, groups, judged, known_labels, require_classes};
 
 /// Which part of a job is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -374,7 +376,8 @@ impl Session {
         progress: &dyn Progress,
     ) -> Result<Evaluated> {
         let known = known_labels(head, head_path, set)?;
-        let matrix = self.features_for(head, head_path, set, sources, progress)?;
+        let predictor = self.predictor(head, head_path)?;
+        let matrix = predictor.features(set, sources, progress)?;
         if matrix.labels.is_empty() {
             let reason = matrix
                 .skipped
@@ -408,11 +411,10 @@ impl Session {
         })
     }
 
-    /// Labels the given files. One result a file, in order: a prediction, or why it could
-    /// not be read.
+    /// Labels the given files; see [`Predictor::predict`].
     ///
     /// # Errors
-    /// `Mismatch` when the head belongs to another backbone.
+    /// As [`Predictor::predict`].
     pub fn predict(
         &self,
         head: &Head,
@@ -420,39 +422,7 @@ impl Session {
         sources: &[Source<'_>],
         progress: &dyn Progress,
     ) -> Result<Vec<std::result::Result<Prediction, String>>> {
-        let nothing = SampleSet::default();
-        let matrix = self.features_for(head, head_path, &nothing, sources, progress)?;
-        let mut results = vec![Err(String::new()); sources.len()];
-        let predictions = head.predict(&matrix.values, self.kernel())?;
-        for (row, prediction) in matrix.rows.iter().zip(predictions) {
-            results[*row] = Ok(prediction);
-        }
-        let unread = results.iter_mut().filter(|result| result.is_err());
-        for (result, skipped) in unread.zip(&matrix.skipped) {
-            *result = Err(skipped.reason.clone());
-        }
-        Ok(results)
-    }
-
-    fn features_for(
-        &self,
-        head: &Head,
-        head_path: &Path,
-        set: &SampleSet,
-        sources: &[Source<'_>],
-        progress: &dyn Progress,
-    ) -> Result<FeatureMatrix> {
-        let backbone = self.model.cut_at(&head.backbone.cut)?;
-        // What can be told without loading the backbone is told first.
-        let mut found = head_identity(&backbone, head);
-        head.require(&found, head_path)?;
-        let matrices = self.features(&backbone, set, sources, head.views, progress)?;
-        let matrix = mean(matrices);
-        if !matrix.rows.is_empty() {
-            found.features = matrix.features;
-            head.require(&found, head_path)?;
-        }
-        Ok(matrix)
+        self.predictor(head, head_path)?.predict(sources, progress)
     }
 
     /// Features of all samples, a matrix a view, all of the same rows.

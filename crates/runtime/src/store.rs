@@ -56,6 +56,17 @@ pub fn write_with(path: &Path, bytes: &[u8], durability: Durability) -> Result<(
     Ok(())
 }
 
+/// Adds `bytes` to the end of the file `path`, which is made if it is not there. A power
+/// cut may lose or tear them: for files whose reader notices that.
+///
+/// # Errors
+/// `Failed`, naming `path`.
+pub fn append(path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = File::options().append(true).create(true).open(path);
+    file.and_then(|mut file| file.write_all(bytes))
+        .map_err(|error| write_error(path, &error))
+}
+
 /// Reads a whole regular file of at most `limit_bytes`.
 ///
 /// # Errors
@@ -101,6 +112,21 @@ pub fn require_writable(path: &Path) -> Result<()> {
     temporary_in(&folder_of(path), path)
         .map(drop)
         .map_err(|error| write_error(path, &error))
+}
+
+/// Bytes that this user may still write to the disk that holds the folder `path`. `None`
+/// where the system does not say.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let disk = rustix::fs::statvfs(path).ok()?;
+        disk.f_bavail.checked_mul(disk.f_frsize)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
 }
 
 /// Makes a folder and those above it.

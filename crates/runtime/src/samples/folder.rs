@@ -182,7 +182,8 @@ fn is_litter(entry: &DirEntry) -> bool {
     name.starts_with('.') || name.starts_with("__macosx") || LITTER.contains(&name.as_str())
 }
 
-fn is_image(path: &Path) -> bool {
+/// Whether the name of a file is that of an image.
+pub(crate) fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.to_lowercase().as_str()))
 }

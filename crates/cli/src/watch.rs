@@ -1,0 +1,90 @@
+//! `fieldtune watch`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::Args;
+use fieldtune::error::{Error, ErrorKind, Result};
+use fieldtune::head::Head;
+use fieldtune::watch::{self, Folder};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::args::{BackboneArgs, duration, percentage};
+use crate::{predict, print, settings};
+
+/// Flags of `watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// The head file
+    pub head: PathBuf,
+    /// The folder where images appear; sub-folders are not watched
+    pub folder: PathBuf,
+    /// Time between two looks at the folder; a file is labelled when two looks find it
+    /// the same
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration)]
+    pub interval: Duration,
+    /// Where to note which files were labelled, so that a restart does not label them again
+    /// [default: .fieldtune-watch in the folder]
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Also name a set of labels, as `predict --coverage` does
+    #[arg(long, value_name = "SHARE", value_parser = percentage)]
+    pub coverage: Option<f64>,
+    /// The backbone.
+    #[command(flatten)]
+    pub backbone: BackboneArgs,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Labels files as they appear, until SIGTERM or SIGINT, or until nobody reads.
+///
+/// # Errors
+/// `BadInput` when head, folder or record cannot be read.
+pub fn run(args: &WatchArgs) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|error| {
+            let what = format_args!("signal {signal} cannot be waited for ({error}); run again");
+            Error::new(ErrorKind::Failed, what)
+        })?;
+    }
+    let head = Head::load(&args.head)?;
+    let session = settings::using(&backbone(args))?;
+    let predictor = session.predictor(&head, &args.head)?;
+    let mut folder = Folder::open(&args.folder, args.record.as_deref())?;
+    let interval = args.interval.max(Duration::from_millis(1));
+    watch::watch(
+        &predictor,
+        &mut folder,
+        interval,
+        &stop,
+        &mut |path, told| {
+            match told {
+                Ok(prediction) => {
+                    let line = predict::said(path, prediction, &head, args.coverage, args.json);
+                    print::heard(&line)
+                }
+                Err(reason) => {
+                    // The reason carries its own remedy.
+                    print::note(&Error::new(
+                        ErrorKind::BadInput,
+                        format_args!("{}: {reason}", path.display()),
+                    ));
+                    Ok(true)
+                }
+            }
+        },
+    )
+}
+
+/// Each file has one turn, so keeping its features would only fill the medium.
+fn backbone(args: &WatchArgs) -> BackboneArgs {
+    let mut backbone = args.backbone.clone();
+    let off = || Path::new("off").to_path_buf();
+    backbone.cache = Some(backbone.cache.unwrap_or_else(off));
+    backbone
+}
