@@ -100,7 +100,7 @@ impl Middle {
 }
 
 /// Rows narrower than this start from numbers instead of signs.
-const SIGNS_FROM: usize = 64;
+pub(crate) const SIGNS_FROM: usize = 64;
 
 /// `out = h + d`, all `[B, width]`, with `d` a random direction for each row, of `length`
 /// times its norm, which stands in `norms` `[B]`: the power iteration's start.
@@ -218,6 +218,15 @@ fn factors(r: &[f32], length: f32) -> [f32; 2] {
     }
     let square: f32 = r.iter().map(|value| (value * up) * (value * up)).sum();
     [up, length / sqrt(square)]
+}
+
+/// `out` = `r` divided by its largest size, or zeros where that cannot be done.
+pub(crate) fn to_size_one(r: &[f32], out: &mut [f32]) {
+    let up = 1.0 / largest_size(r);
+    let up = if up.is_finite() { up } else { 0.0 };
+    for (out, r) in out.iter_mut().zip(r) {
+        *out = r * up;
+    }
 }
 
 /// Sum of squares, in columns: quick on every CPU, and long rows lose no digits.

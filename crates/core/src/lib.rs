@@ -42,6 +42,7 @@ pub mod random;
 pub mod sets;
 pub mod structural;
 mod tensors;
+mod top;
 pub mod train;
 pub mod transform;
 pub mod unknown;

@@ -74,7 +74,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Softmax of the clean logits.
-    fn clean_probabilities(&mut self, rows: &Rows) -> Result<(), Error> {
+    pub(crate) fn clean_probabilities(&mut self, rows: &Rows) -> Result<(), Error> {
         let (last, classes) = (self.network.layers().len(), self.network.classes());
         let [clean, p] = self.arena.split([
             self.tensor(Pass::Clean, last, rows),
@@ -89,7 +89,7 @@ impl<'a> Trainer<'a> {
 
     /// Leaves the gradient of KL(clean || perturbed) by the perturbed logits in the
     /// first delta.
-    fn divergence_gradient(&mut self, rows: &Rows) -> Result<(), Error> {
+    pub(crate) fn divergence_gradient(&mut self, rows: &Rows) -> Result<(), Error> {
         let (last, classes) = (self.network.layers().len(), self.network.classes());
         let elements = rows.len() * classes;
         let [clean, perturbed, p, delta] = self.arena.split([
@@ -368,7 +368,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    fn job(&self, index: usize, rows: &Rows) -> Job<'a> {
+    pub(crate) fn job(&self, index: usize, rows: &Rows) -> Job<'a> {
         Job {
             network: self.network,
             index,
@@ -391,7 +391,7 @@ impl<'a> Trainer<'a> {
         .map(|range| self.plan.parameters.part(range))
     }
 
-    fn gradient_spans(&self, layer: usize) -> [Span; 2] {
+    pub(crate) fn gradient_spans(&self, layer: usize) -> [Span; 2] {
         [self.network.weights(layer), self.network.biases(layer)]
             .map(|range| self.plan.gradients.part(range))
     }

@@ -368,9 +368,24 @@ impl<'a> Trainer<'a> {
             return Err(Error::LayerTable);
         }
         adversary.epsilon *= adversary.ramped(self.progress);
-        self.find_perturbation(layer, rows, &adversary, direction)?;
-        self.forward(Pass::Perturbed, layer, rows)?;
         let scale = adversary.weight / all as f32;
+        if direction.is_none() && self.is_top(layer, rows, &adversary) {
+            return self.adversarial_top(layer, rows, labels, &adversary, scale);
+        }
+        self.adversarial_through(layer, rows, labels, &adversary, (scale, direction))
+    }
+
+    /// The same by passes through the layers.
+    pub(crate) fn adversarial_through(
+        &mut self,
+        layer: usize,
+        rows: &Rows,
+        labels: &[u16],
+        adversary: &Adversary,
+        (scale, direction): (f32, Option<&[f32]>),
+    ) -> Result<f32, Error> {
+        self.find_perturbation(layer, rows, adversary, direction)?;
+        self.forward(Pass::Perturbed, layer, rows)?;
         let smoothing = self.options.label_smoothing;
         let loss = self.loss_gradient(Pass::Perturbed, rows, labels, scale, smoothing)?;
         self.backward(Pass::Perturbed, layer, rows, Want::Parameters)?;
@@ -378,7 +393,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Leaves `scale` times the gradient of the loss by the logits in the first delta.
-    fn loss_gradient(
+    pub(crate) fn loss_gradient(
         &mut self,
         pass: Pass,
         rows: &Rows,
