@@ -316,7 +316,7 @@ impl<'a> Trainer<'a> {
 
     /// Computes the clean input of layer `layer` again, and what the layers from it on
     /// add from below it, unless they are kept.
-    fn restore_clean(&mut self, layer: usize, rows: &Rows) -> Result<(), Error> {
+    pub(crate) fn restore_clean(&mut self, layer: usize, rows: &Rows) -> Result<(), Error> {
         if self.plan.start.range().is_empty() {
             return Ok(());
         }
@@ -329,7 +329,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Where a perturbed pass that begins at `layer` is prepared.
-    fn start(&self, layer: usize, rows: &Rows) -> Span {
+    pub(crate) fn start(&self, layer: usize, rows: &Rows) -> Span {
         if self.plan.start.range().is_empty() {
             return self.tensor(Pass::Perturbed, layer, rows);
         }
@@ -338,7 +338,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Brings what was prepared to where the perturbed pass begins.
-    fn begin(&mut self, layer: usize, rows: &Rows) -> Result<(), Error> {
+    pub(crate) fn begin(&mut self, layer: usize, rows: &Rows) -> Result<(), Error> {
         let [from, to] = [
             self.start(layer, rows),
             self.tensor(Pass::Perturbed, layer, rows),

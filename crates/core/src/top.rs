@@ -45,7 +45,6 @@ impl Trainer<'_> {
         dense
             && layer + 1 == layers.len()
             && adversary.steps <= 1
-            && self.plan.start.range().is_empty()
             && (SIGNS_FROM.max(3 * classes)..).contains(&width)
             && classes <= rows.len()
     }
@@ -75,15 +74,17 @@ impl Trainer<'_> {
         rows: &Rows,
         adversary: &Adversary,
     ) -> Result<(), Error> {
+        self.restore_clean(layer, rows)?;
         let [h, norms, probe] = self.arena.split([
             self.tensor(Pass::Clean, layer, rows),
             self.plan.norms.part(rows.clone()),
-            self.tensor(Pass::Perturbed, layer, rows),
+            self.start(layer, rows),
         ])?;
         let width = self.network.width(layer);
         adversary::row_norms(h, norms, width);
         adversary::probe(&mut self.random, h, norms, adversary.xi, probe, width);
         self.clean_probabilities(rows)?;
+        self.begin(layer, rows)?;
         self.forward(Pass::Perturbed, layer, rows)?;
         self.divergence_gradient(rows)
     }
