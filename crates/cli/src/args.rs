@@ -26,7 +26,7 @@ pub enum Command {
     Demo(DemoArgs),
     /// List the tensors where a model can be cut
     #[command(
-        after_help = "Example:\n  fieldtune inspect mobilenet.onnx\n  fieldtune inspect embedded"
+        after_help = "Example:\n  fieldtune inspect mobilenet.onnx\n  fieldtune inspect embedded --all\n  fieldtune inspect two-branches.onnx --cut left,right"
     )]
     Inspect(InspectArgs),
     /// Say what is wrong with samples: unreadable, copies, wrong labels, bad pictures
@@ -105,6 +105,21 @@ pub struct InspectArgs {
     /// The input of a model without a manifest, such as image:3x224x224
     #[arg(long, value_name = "TENSOR:CxHxW")]
     pub input: Option<String>,
+    /// Channel order of that input: channels first or last
+    #[arg(long, value_name = "LAYOUT", requires = "input")]
+    pub layout: Option<LayoutChoice>,
+    /// Value of another input of the model, such as scale=1; may be repeated
+    #[arg(long, value_name = "TENSOR=VALUE", value_parser = fixed_input)]
+    pub fixed_input: Vec<(String, f32)>,
+    /// Where the model ends, if it has several outputs [default: the first]
+    #[arg(long, value_name = "TENSOR")]
+    pub output: Option<String>,
+    /// List the tensors too that lie on one of several paths
+    #[arg(long)]
+    pub all: bool,
+    /// Show this cut only; several tensors with commas between them make one vector
+    #[arg(long, value_name = "TENSOR", conflicts_with = "all")]
+    pub cut: Option<String>,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
@@ -171,6 +186,10 @@ pub struct BackboneArgs {
     /// Channel order of that input: channels first or last
     #[arg(long, value_name = "LAYOUT", requires = "input")]
     pub layout: Option<LayoutChoice>,
+    /// Value of another input of a backbone without a manifest, such as scale=1; may be
+    /// repeated
+    #[arg(long, value_name = "TENSOR=VALUE", requires = "input", value_parser = fixed_input)]
+    pub fixed_input: Vec<(String, f32)>,
     /// Grey level, 0 to 255, that becomes 0: one number or one a channel
     #[arg(long, value_name = "LEVELS", value_delimiter = ',', requires = "input")]
     pub mean: Option<Vec<f32>>,
@@ -199,7 +218,7 @@ pub struct TrainingArgs {
     /// The backbone.
     #[command(flatten)]
     pub backbone: BackboneArgs,
-    /// The tensor where the backbone is cut
+    /// The tensor where the backbone is cut, or several with commas between them
     #[arg(long, value_name = "TENSOR")]
     pub cut: Option<String>,
     /// auto, prototype, linear, or mlp:H[,H...] [default: auto]
@@ -493,6 +512,15 @@ pub(crate) fn positive(text: &str) -> Result<f32, String> {
         Ok(value) if value > 0.0 && value <= 1e6 => Ok(value),
         _ => Err("expected a number above 0".into()),
     }
+}
+
+/// `TENSOR=VALUE`.
+pub(crate) fn fixed_input(text: &str) -> Result<(String, f32), String> {
+    let parts = text.rsplit_once('=').filter(|(name, _)| !name.is_empty());
+    let parsed =
+        parts.and_then(|(name, value)| Some((name.to_string(), value.parse::<f32>().ok()?)));
+    let finite = parsed.filter(|(_, value)| value.is_finite());
+    finite.ok_or_else(|| "expected TENSOR=VALUE, such as scale=1".into())
 }
 
 pub(crate) fn share(text: &str) -> Result<f32, String> {

@@ -85,16 +85,13 @@ pub fn model(args: &BackboneArgs) -> Result<Model> {
     match &args.backbone {
         None => Model::embedded(),
         Some(path) => {
-            let layout = match args.layout {
-                Some(LayoutChoice::Nhwc) => Layout::Nhwc,
-                Some(LayoutChoice::Nchw) | None => Layout::Nchw,
-            };
             let input = args
                 .input
                 .as_deref()
-                .map(|text| input(text, layout))
+                .map(|text| input(text, args.layout))
                 .transpose()?;
             let flags = Flags {
+                fixed_inputs: args.fixed_input.iter().cloned().collect(),
                 mean: args.mean.clone(),
                 scale: args.scale.clone(),
                 ..Flags::default()
@@ -104,11 +101,15 @@ pub fn model(args: &BackboneArgs) -> Result<Model> {
     }
 }
 
-/// Reads `TENSOR:CxHxW`.
+/// Reads `TENSOR:CxHxW`; `TENSOR:HxW` and `TENSOR:W` have one channel, and one row.
 ///
 /// # Errors
 /// `Usage` when it is of another form.
-pub fn input(text: &str, layout: Layout) -> Result<Input> {
+pub fn input(text: &str, layout: Option<LayoutChoice>) -> Result<Input> {
+    let layout = match layout {
+        Some(LayoutChoice::Nhwc) => Layout::Nhwc,
+        Some(LayoutChoice::Nchw) | None => Layout::Nchw,
+    };
     let wrong = || {
         let what = format_args!("--input {text}: expected TENSOR:CxHxW, such as image:3x224x224");
         Error::new(ErrorKind::Usage, what)
@@ -118,16 +119,20 @@ pub fn input(text: &str, layout: Layout) -> Result<Input> {
         .split('x')
         .map(|size| size.parse().map_err(|_| wrong()))
         .collect::<Result<_>>()?;
-    match sizes[..] {
-        [channels, height, width] if !tensor.is_empty() => Ok(Input {
-            tensor: tensor.to_string(),
-            layout,
-            channels,
-            height,
-            width,
-        }),
-        _ => Err(wrong()),
-    }
+    let (channels, height, width) = match sizes[..] {
+        _ if tensor.is_empty() => return Err(wrong()),
+        [channels, height, width] => (channels, height, width),
+        [height, width] => (1, height, width),
+        [width] => (1, 1, width),
+        _ => return Err(wrong()),
+    };
+    Ok(Input {
+        tensor: tensor.to_string(),
+        layout,
+        channels,
+        height,
+        width,
+    })
 }
 
 fn contradiction<T>(what: &str) -> Result<T> {

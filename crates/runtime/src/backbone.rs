@@ -1,27 +1,46 @@
 //! The frozen network: an ONNX file, cut at a tensor, optimised and run sample by sample.
-//! The one file that names tract; everything else sees slices and `Graph`. Which cuts
-//! are worth taking is in `inspect.rs`, images to tensors in `preprocess.rs`.
+//! This file and its modules alone name tract; everything else sees slices and `Graph`.
+//! Which cuts are worth taking is in `inspect.rs`, images to tensors in `preprocess.rs`.
+//!
+//! `onnx` reads a file, `check` and `limits` refuse what would take all memory, `side`
+//! reads weights from other files, `pin` fixes the inputs, `rewrite` says old operators in
+//! new ones, `analyse` infers shapes, and
+//! `blame` says which node is at fault where that fails.
 
+mod analyse;
+mod blame;
+mod check;
 mod graph;
 mod guard;
+mod limits;
+mod onnx;
+mod pin;
+mod rewrite;
+mod side;
 mod tail;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::infer::Factoid;
-use tract_onnx::tract_hir::internal::{DimLike, TractErrorContext, format_err};
+use tract_onnx::tract_hir::infer::InferenceModelExt;
+use tract_onnx::tract_hir::internal::{TractErrorContext, format_err};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{Input, Layout, Manifest};
-pub(crate) use graph::{Graph, GraphNode, GraphTensor};
-use graph::{elements, nearest, without_batch};
-use guard::{MAX_REASON, guarded, shortened};
-pub(crate) use tail::{Attribute, Constant, Details};
+use crate::manifest::{Input, Manifest};
+use analyse::{Fault, Parsed, Trouble};
+#[cfg(test)]
+pub(crate) use graph::GraphTensor;
+use graph::without_batch;
+pub(crate) use graph::{Graph, GraphNode, lone_tensors};
+use guard::{MAX_REASON, bad, caught, guarded, shortened};
+use onnx::Document;
+use pin::{Pinned, Wanted, pin};
+pub(crate) use side::{digest, folder_of};
+#[cfg(test)]
+pub(crate) use tail::Details;
+pub(crate) use tail::{Attribute, Constant};
 
 /// What decides the values of a feature vector. Two backbones with equal identities give
 /// the same features.
@@ -29,9 +48,10 @@ pub(crate) use tail::{Attribute, Constant, Details};
 pub struct Identity {
     /// Short name for people.
     pub name: String,
-    /// SHA-256 of the ONNX file.
+    /// SHA-256 of the ONNX file; where it keeps weights in other files, of that digest and
+    /// theirs.
     pub sha256: [u8; 32],
-    /// Tensor where the network is cut.
+    /// Tensor where the network is cut; several with commas between them.
     pub cut: String,
     /// Elements a sample at the cut.
     pub features: usize,
@@ -57,31 +77,69 @@ struct InputTensor {
 }
 
 impl Backbone {
-    /// Reads an ONNX file from memory and prepares it up to the tensor `cut`.
+    /// Reads an ONNX file from memory and prepares it up to the tensor `cut`, or up to
+    /// several with commas between them, whose elements then stand one after the other in
+    /// the feature vector. What the cut does not need is not looked at.
     ///
     /// Neither `bytes` nor the unoptimised network are kept. An input of 8-bit integers
     /// is accepted; [`Worker::run`] then rounds.
     ///
     /// # Errors
     /// `Usage` when the network has no tensor `cut`; `BadInput`, naming the file, when it
-    /// is damaged, uses what tract cannot run, or contradicts the manifest's input.
+    /// is damaged, keeps weights in other files, contradicts the manifest's input, or uses
+    /// what tract cannot run; then the node and the nearest cut before it are named.
     pub fn load(manifest: &Manifest, bytes: &[u8], cut: &str) -> Result<Self> {
-        let file = PathBuf::from(&manifest.file);
-        let sha256 = Sha256::digest(bytes).into();
-        let (plan, input, shape) = guarded(&file, || plan(manifest, bytes, cut, &file))?;
+        Self::load_at(manifest, bytes, Path::new(&manifest.file), None, cut)
+    }
+
+    /// As [`Backbone::load`], of the file at `path`, whose bytes are `bytes`. Weights may be
+    /// in files below its folder.
+    ///
+    /// # Errors
+    /// As [`Backbone::load`]; `BadInput` when such a file is missing, too short, or outside
+    /// the folder.
+    pub fn load_beside(manifest: &Manifest, bytes: &[u8], path: &Path, cut: &str) -> Result<Self> {
+        Self::load_at(manifest, bytes, path, folder_of(path), cut)
+    }
+
+    fn load_at(
+        manifest: &Manifest,
+        bytes: &[u8],
+        file: &Path,
+        folder: Option<&Path>,
+        cut: &str,
+    ) -> Result<Self> {
+        let source = Source {
+            bytes,
+            file,
+            folder,
+            wanted: Wanted {
+                input: Some(&manifest.input),
+                fixed: &manifest.fixed_inputs,
+            },
+        };
+        let prepared = guarded(file, || source.prepared(cut))?;
         let identity = Identity {
             name: manifest.name.clone(),
-            sha256,
+            sha256: digest(bytes, file)?,
             cut: cut.to_string(),
-            features: shape.iter().product(),
-            preprocessing: manifest.preprocessing.identity(&manifest.input),
+            features: prepared
+                .shapes
+                .iter()
+                .map(|shape| shape.iter().product::<usize>())
+                .sum(),
+            preprocessing: manifest.identity(),
+        };
+        let shape = match prepared.shapes.as_slice() {
+            [shape] => shape.clone(),
+            _ => vec![identity.features],
         };
         Ok(Self {
             identity,
             shape,
-            input,
-            plan,
-            file,
+            input: prepared.input,
+            plan: prepared.plan,
+            file: file.into(),
         })
     }
 
@@ -95,7 +153,7 @@ impl Backbone {
         self.identity.features
     }
 
-    /// Shape of the cut tensor without the batch axis.
+    /// Shape of the cut tensor without the batch axis; of several tensors, their elements.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -111,7 +169,7 @@ impl Backbone {
     /// `BadInput` when tract cannot set up the network's state.
     pub fn worker(&self) -> Result<Worker> {
         guarded(&self.file, || {
-            let state = self.plan.spawn().map_err(unusable(&self.file, &[]))?;
+            let state = self.plan.spawn().map_err(failure(&self.file))?;
             Ok(Worker {
                 state,
                 buffer: self.input.buffer(&self.file)?,
@@ -157,13 +215,13 @@ impl Worker {
         if outcome.is_err() {
             // A run that stopped half-way leaves values behind.
             let plan = Arc::clone(self.state.plan());
-            self.state = guarded(&file, || plan.spawn().map_err(unusable(&file, &[])))?;
+            self.state = guarded(&file, || plan.spawn().map_err(failure(&file)))?;
         }
         outcome
     }
 
     fn run_checked(&mut self, input: &[f32], features: &mut [f32]) -> Result<()> {
-        let failed = unusable(&self.file, &[]);
+        let failed = failure(&self.file);
         if Arc::get_mut(&mut self.buffer).is_none() {
             self.buffer = self.input.buffer(&self.file)?;
         }
@@ -178,7 +236,7 @@ impl Worker {
 
 impl InputTensor {
     fn buffer(&self, file: &Path) -> Result<Arc<Tensor>> {
-        let tensor = Tensor::zero_dt(self.element, &self.shape).map_err(unusable(file, &[]))?;
+        let tensor = Tensor::zero_dt(self.element, &self.shape).map_err(failure(file))?;
         Ok(Arc::new(tensor))
     }
 }
@@ -200,398 +258,252 @@ fn fill(tensor: &mut Tensor, input: &[f32]) -> TractResult<()> {
     Ok(())
 }
 
+/// Writes the outputs one after the other.
 fn copy_out(outputs: &[TValue], features: &mut [f32]) -> TractResult<()> {
-    let output = outputs.first().context("the network gave no output")?;
-    let output = output.cast_to::<f32>()?;
-    let plain = output.try_as_plain_ram()?;
-    let values = plain.as_slice::<f32>()?;
-    if values.len() != features.len() {
-        return Err(format_err!("the cut gave {} elements", values.len()));
+    let mut rest = features;
+    for output in outputs {
+        let output = output.cast_to::<f32>()?;
+        let plain = output.try_as_plain_ram()?;
+        let values = plain.as_slice::<f32>()?;
+        let (place, others) = rest
+            .split_at_mut_checked(values.len())
+            .context("the cut gave too many elements")?;
+        place.copy_from_slice(values);
+        rest = others;
     }
-    features.copy_from_slice(values);
-    Ok(())
-}
-
-type Plan = (Arc<TypedRunnableModel>, InputTensor, Vec<usize>);
-
-fn plan(manifest: &Manifest, bytes: &[u8], cut: &str, file: &Path) -> Result<Plan> {
-    let parsed = Parsed::new(bytes, file)?;
-    let outlet = parsed.cut(cut, file)?;
-    let failed = unusable(file, &parsed.unknown_operators);
-    let mut model = parsed.model;
-    let input = pin_input(
-        &mut model,
-        Some(&manifest.input),
-        &manifest.input.tensor,
-        file,
-    )?;
-    model.select_output_outlets(&[outlet]).map_err(&failed)?;
-    // The tail goes before its weights are worked on.
-    let mut model = model.into_compact().map_err(&failed)?;
-    model.analyse(false).map_err(&failed)?;
-    check_sizes(&model, file)?;
-    let model = model.into_typed().map_err(&failed)?;
-    let model = model.into_optimized().map_err(&failed)?;
-    let shape = cut_shape(&model, cut, file)?;
-    let plan = model.into_runnable().map_err(&failed)?;
-    Ok((plan, input, shape))
-}
-
-/// Shape of the only output without its batch axis.
-fn cut_shape(model: &TypedModel, cut: &str, file: &Path) -> Result<Vec<usize>> {
-    let wrong = |what: &str| {
-        let what = format_args!("tensor \"{cut}\" {what}");
-        Error::at(
-            ErrorKind::BadInput,
-            file,
-            what,
-            "choose another cut with `fieldtune inspect`",
-        )
-    };
-    let fact = model.output_fact(0).map_err(unusable(file, &[]))?;
-    if fact.konst.is_some() {
-        return Err(wrong("does not depend on the input"));
-    }
-    if !fact.datum_type.is_number() {
-        return Err(wrong("holds no numbers"));
-    }
-    let shape = fact
-        .shape
-        .as_concrete()
-        .ok_or_else(|| wrong("has no fixed shape"))?;
-    let shape = without_batch(shape);
-    match shape.iter().product::<usize>() {
-        0 => Err(wrong("is empty")),
-        _ => Ok(shape.to_vec()),
+    match rest.len() {
+        0 => Ok(()),
+        missing => Err(format_err!("the cut gave {missing} elements too few")),
     }
 }
 
-/// An ONNX file read, nothing inferred yet.
-struct Parsed {
-    model: InferenceModel,
-    /// Where each ONNX tensor name stands in `model`.
-    outlets: HashMap<String, OutletId>,
-    unknown_operators: Vec<String>,
-    equations: HashMap<String, String>,
-    operators: HashMap<usize, String>,
-    details: HashMap<usize, Details>,
+/// A network ready to run.
+struct Prepared {
+    plan: Arc<TypedRunnableModel>,
+    input: InputTensor,
+    /// Of the cut tensors, without the batch axis.
+    shapes: Vec<Vec<usize>>,
 }
 
-impl Parsed {
-    fn new(bytes: &[u8], file: &Path) -> Result<Self> {
-        let mut reader = bytes;
-        // Both would contradict a batch of 1: many files carry a symbolic batch in every
-        // shape. tract infers the shapes itself.
-        let onnx = tract_onnx::onnx()
-            .with_ignore_value_info(true)
-            .with_ignore_output_shapes(true);
-        let proto = onnx.proto_model_for_read(&mut reader).map_err(|_| {
-            let remedy = "copy it again, or export the network to ONNX";
-            Error::at(
-                ErrorKind::BadInput,
-                file,
-                "is damaged or not an ONNX file",
-                remedy,
-            )
-        })?;
-        let mut unknown_operators: Vec<String> = nodes(&proto)
-            .map(|node| node.op_type.clone())
-            .filter(|operator| !onnx.op_register.0.contains_key(operator))
-            .collect();
-        unknown_operators.sort();
-        unknown_operators.dedup();
-        let parsed = onnx
-            .parse(&proto, None)
-            .map_err(unusable(file, &unknown_operators))?;
-        if let Some(name) = parsed.unresolved_inputs.first() {
-            let what = format_args!("uses the tensor \"{name}\", which nothing makes");
-            return Err(Error::at(
-                ErrorKind::BadInput,
-                file,
-                what,
-                "export the network again",
-            ));
+/// An ONNX file and what is said about it.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    bytes: &'a [u8],
+    file: &'a Path,
+    /// Where weights in other files are.
+    folder: Option<&'a Path>,
+    wanted: Wanted<'a>,
+}
+
+impl Source<'_> {
+    /// The network up to `cut`, one tensor or several.
+    fn prepared(&self, cut: &str) -> Result<Prepared> {
+        let tensors = Document::read(self.bytes, self.file)?.cut_tensors(cut)?;
+        match self.attempt(&tensors) {
+            Ok(prepared) => Ok(prepared),
+            Err(Trouble::Said(error)) => Err(error),
+            Err(Trouble::Fault(fault)) => Err(self.explained(&tensors, &fault)?),
         }
-        Ok(Self {
-            operators: operators(&proto, &parsed.outlets_by_name),
-            details: tail::details(&proto, &parsed.outlets_by_name),
-            equations: equations(&proto),
-            model: parsed.model,
-            outlets: parsed.outlets_by_name,
-            unknown_operators,
+    }
+
+    /// The file reduced to what `tensors` need, with its inputs fixed.
+    fn document(&self, tensors: &[String]) -> Result<(Document, Pinned)> {
+        let mut document = Document::read(self.bytes, self.file)?;
+        document.keep_only(tensors)?;
+        side::read(&mut document, self.folder)?;
+        let pinned = pin(&mut document, self.wanted)?;
+        rewrite::rewrite(&mut document);
+        Ok((document, pinned))
+    }
+
+    fn attempt(&self, tensors: &[String]) -> std::result::Result<Prepared, Trouble> {
+        let (document, pinned) = self.document(tensors)?;
+        let shape = pinned.shape.clone();
+        let mut parsed = Parsed::new(document, pinned, None)?;
+        parsed.analyse(None)?;
+        let model = parsed.model;
+        let work = || -> TractResult<TypedModel> { model.into_typed()?.into_optimized() };
+        let unplaced = |reason| {
+            Trouble::Fault(Fault {
+                tensor: None,
+                reason,
+            })
+        };
+        let model = caught(work).map_err(unplaced)?.map_err(Fault::unplaced)?;
+        let shapes = cut_shapes(&model, tensors, self.file)?;
+        let input = model.input_fact(0).map_err(Fault::unplaced)?.datum_type;
+        let input = InputTensor {
+            shape,
+            element: input,
+        };
+        let plan = caught(|| model.into_runnable())
+            .map_err(unplaced)?
+            .map_err(Fault::unplaced)?;
+        Ok(Prepared {
+            plan,
+            input,
+            shapes,
         })
     }
 
-    fn cut(&self, cut: &str, file: &Path) -> Result<OutletId> {
-        if let Some(outlet) = self.outlets.get(cut) {
-            return Ok(*outlet);
-        }
-        let produced = self
-            .outlets
-            .iter()
-            .filter(|(_, outlet)| self.operators.contains_key(&outlet.node));
-        let near = nearest(cut, produced.map(|(name, _)| name.as_str()));
-        let what = format_args!("has no tensor \"{cut}\"; the nearest names are {near}");
-        let remedy = format_args!("list the cuts with `fieldtune inspect {}`", file.display());
-        Err(Error::at(ErrorKind::Usage, file, what, remedy))
+    /// The error about a fault before `tensors`.
+    fn explained(&self, tensors: &[String], fault: &Fault) -> Result<Error> {
+        let (document, pinned) = self.document(tensors)?;
+        let nodes = document.nodes();
+        drop(document);
+        let works = |tensor: &str| {
+            let attempt = caught(|| self.attempt(&[tensor.to_string()]).is_ok());
+            attempt.unwrap_or(false)
+        };
+        // Of several tensors each is needed for itself, so no node stands between.
+        let output = tensors.last().map_or("", String::as_str);
+        Ok(blame::explained(
+            self.file,
+            fault,
+            &nodes,
+            &pinned.name,
+            output,
+            &works,
+        ))
     }
 }
 
-fn nodes(proto: &ModelProto) -> impl Iterator<Item = &tract_onnx::pb::NodeProto> {
-    proto.graph.iter().flat_map(|graph| graph.node.iter())
-}
-
-/// ONNX operator by tract's node number.
-fn operators(proto: &ModelProto, outlets: &HashMap<String, OutletId>) -> HashMap<usize, String> {
-    let made = |node: &tract_onnx::pb::NodeProto| {
-        let outlet = node.output.iter().find_map(|name| outlets.get(name))?;
-        Some((outlet.node, node.op_type.clone()))
-    };
-    nodes(proto).filter_map(made).collect()
-}
-
-/// Equations of the `Einsum` nodes by the tensor they make.
-fn equations(proto: &ModelProto) -> HashMap<String, String> {
-    let einsum = |node: &tract_onnx::pb::NodeProto| {
-        let equation = node
-            .attribute
-            .iter()
-            .find(|attribute| attribute.name == "equation")?;
-        let text = String::from_utf8_lossy(&equation.s).into_owned();
-        Some((node.output.first()?.clone(), text))
-    };
-    nodes(proto).filter_map(einsum).collect()
-}
-
-/// Fixes the shape of the only input to a batch of 1.
-fn pin_input(
-    model: &mut InferenceModel,
-    wanted: Option<&Input>,
-    tensor: &str,
+/// Shapes of the outputs without their batch axes.
+fn cut_shapes(
+    model: &TypedModel,
+    cuts: &[String],
     file: &Path,
-) -> Result<InputTensor> {
-    let failed = unusable(file, &[]);
-    let wrong = |what: String| {
-        Error::at(
-            ErrorKind::BadInput,
-            file,
-            what,
-            "correct the manifest's `input` or the flags",
-        )
-    };
-    let outlet = match model.input_outlets().map_err(&failed)? {
-        [outlet] => *outlet,
-        inputs => return Err(wrong(format!("has {} inputs, must have one", inputs.len()))),
-    };
-    let name = model.node(outlet.node).name.clone();
-    if !tensor.is_empty() && tensor != name {
-        return Err(wrong(format!(
-            "has the input \"{name}\", the manifest says \"{tensor}\""
-        )));
-    }
-    let declared = model.outlet_fact(outlet).map_err(&failed)?;
-    let element = declared
-        .datum_type
-        .concretize()
-        .unwrap_or(f32::datum_type());
-    if !element.is_number() {
-        return Err(wrong(format!(
-            "has an input of {element:?}, not of numbers"
-        )));
-    }
-    let shape = pinned_shape(declared, wanted).map_err(wrong)?;
-    let fact = InferenceFact::dt_shape(element, &*shape);
-    model.set_input_fact(0, fact).map_err(&failed)?;
-    Ok(InputTensor { shape, element })
-}
-
-/// The input's shape with a batch of 1: from the manifest, which must agree with what the
-/// file declares, or from the file alone.
-fn pinned_shape(
-    declared: &InferenceFact,
-    wanted: Option<&Input>,
-) -> std::result::Result<Vec<usize>, String> {
-    let declared: Option<Vec<Option<usize>>> = (!declared.shape.is_open()).then(|| {
-        let size = |dim: TDim| dim.to_usize().ok();
-        declared
-            .shape
-            .dims()
-            .map(|dim| dim.concretize().and_then(size))
-            .collect()
-    });
-    let Some(input) = wanted else {
-        let sizes = declared.filter(|sizes| !sizes.is_empty());
-        let sizes = sizes.ok_or("declares no shape for its input; write a manifest")?;
-        let rest = sizes
-            .iter()
-            .skip(1)
-            .map(|size| size.filter(|size| *size > 0));
-        let rest: Option<Vec<usize>> = rest.collect();
-        let mut shape = rest.ok_or("leaves the size of its input open; write a manifest")?;
-        shape.insert(0, 1);
-        return bounded(shape);
-    };
-    let mut shape = vec![1];
-    shape.extend(input.shape());
-    if let Some(sizes) = declared {
-        let agrees =
-            |(size, wanted): (&Option<usize>, &usize)| size.is_none_or(|size| size == *wanted);
-        let same_rank = sizes.len() == shape.len();
-        if !same_rank || !sizes.iter().zip(&shape).skip(1).all(agrees) {
-            let size = |size: &Option<usize>| size.map_or("?".into(), |size| size.to_string());
-            let sizes: Vec<String> = sizes.iter().map(size).collect();
-            let layout = match input.layout {
-                Layout::Nchw => "nchw",
-                Layout::Nhwc => "nhwc",
-            };
-            let sizes = sizes.join(", ");
-            return Err(format!(
-                "has an input of [{sizes}], the manifest says {shape:?} ({layout})"
-            ));
+) -> std::result::Result<Vec<Vec<usize>>, Trouble> {
+    let mut shapes = Vec::new();
+    for (index, cut) in cuts.iter().enumerate() {
+        let wrong = |what: &str| {
+            let what = format_args!("tensor \"{}\" {what}", shortened(cut, 80));
+            Trouble::from(bad(
+                file,
+                what,
+                "choose another cut with `fieldtune inspect`",
+            ))
+        };
+        let fact = model.output_fact(index).map_err(Fault::unplaced)?;
+        if fact.konst.is_some() {
+            return Err(wrong("does not depend on the input"));
         }
-    }
-    bounded(shape)
-}
-
-fn bounded(shape: Vec<usize>) -> std::result::Result<Vec<usize>, String> {
-    match elements(&shape) {
-        Some(_) => Ok(shape),
-        None => Err(format!("has an input of {shape:?}, which is too large")),
-    }
-}
-
-/// Refuses tensors too large for memory before anything of that size is allocated.
-fn check_sizes(model: &InferenceModel, file: &Path) -> Result<()> {
-    for node in model.nodes() {
-        for output in &node.outputs {
-            let Ok(Some(shape)) = output.fact.shape.as_concrete_finite() else {
-                continue;
-            };
-            if elements(&shape).is_none() {
-                let what = format_args!(
-                    "has a tensor of {shape:?} (\"{}\"), which is too large",
-                    node.name
-                );
-                return Err(Error::at(
-                    ErrorKind::BadInput,
-                    file,
-                    what,
-                    "use a smaller network",
-                ));
-            }
+        if !fact.datum_type.is_number() {
+            return Err(wrong("holds no numbers"));
         }
+        let shape = fact.shape.as_concrete();
+        let shape = without_batch(shape.ok_or_else(|| wrong("has no fixed shape"))?);
+        if shape.iter().product::<usize>() == 0 {
+            return Err(wrong("is empty"));
+        }
+        shapes.push(shape.to_vec());
     }
-    Ok(())
+    Ok(shapes)
 }
 
-/// Reads the graph of an ONNX file. Without `input` the file must declare its input's size.
+/// A node of a network that cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Broken {
+    /// How messages name the node, in quotes.
+    pub node: String,
+    /// ONNX operator.
+    pub operator: String,
+    /// In tract's words.
+    pub reason: String,
+}
+
+/// What is looked for in an ONNX file.
+pub(crate) struct Question<'a> {
+    /// The file's content.
+    pub bytes: &'a [u8],
+    /// Its path: for messages, and to find weights beside it.
+    pub file: &'a Path,
+    /// The input that takes the sample; without it the file must declare its size.
+    pub input: Option<&'a Input>,
+    /// Values of the other inputs.
+    pub fixed: &'a BTreeMap<String, f32>,
+    /// Where the network ends; its first output if it is not named.
+    pub output: Option<&'a str>,
+    /// A cut that must exist.
+    pub cut: Option<&'a str>,
+}
+
+/// What was found in an ONNX file.
+pub(crate) struct Answer {
+    pub graph: Graph,
+    /// What depends on these has no shape.
+    pub broken: Vec<Broken>,
+    /// Names of all outputs.
+    pub outputs: Vec<String>,
+    /// The tensors of the cut that was asked for.
+    pub cut: Vec<String>,
+}
+
+/// Reads the graph of an ONNX file.
 ///
 /// # Errors
-/// `BadInput` as [`Backbone::load`].
-pub(crate) fn graph(bytes: &[u8], file: &Path, input: Option<&Input>) -> Result<Graph> {
-    guarded(file, || {
-        let mut parsed = Parsed::new(bytes, file)?;
-        let failed = unusable(file, &parsed.unknown_operators);
-        let tensor = input.map_or("", |input| &input.tensor);
-        let pinned = pin_input(&mut parsed.model, input, tensor, file)?;
-        let first = parsed
-            .model
-            .output_outlets()
-            .map_err(&failed)?
-            .first()
-            .copied();
-        let first = first
-            .context("the network has no output")
-            .map_err(&failed)?;
-        parsed
-            .model
-            .select_output_outlets(&[first])
-            .map_err(&failed)?;
-        parsed.model.analyse(false).map_err(&failed)?;
-        describe(&parsed, first, &pinned).map_err(&failed)
-    })
-}
-
-fn describe(parsed: &Parsed, output: OutletId, input: &InputTensor) -> TractResult<Graph> {
-    let names: HashMap<OutletId, &String> = parsed
-        .outlets
-        .iter()
-        .map(|(name, id)| (*id, name))
-        .collect();
-    let named = |outlet: &OutletId| names.get(outlet).map(|name| (*name).clone());
-    let model = &parsed.model;
-    let mut graph = Graph {
-        input: model
-            .input_outlets()?
-            .first()
-            .and_then(named)
-            .unwrap_or_default(),
-        input_element: format!("{:?}", input.element),
-        output: named(&output).unwrap_or_default(),
-        nodes: Vec::new(),
-        tensors: BTreeMap::new(),
-        constants: tail::constants(model, &parsed.outlets, &parsed.operators),
+/// As [`Backbone::load_beside`], but broken nodes are no error.
+pub(crate) fn graph(question: &Question<'_>) -> Result<Answer> {
+    let file = question.file;
+    let source = Source {
+        bytes: question.bytes,
+        file,
+        folder: folder_of(file),
+        wanted: Wanted {
+            input: question.input,
+            fixed: question.fixed,
+        },
     };
-    for id in model.eval_order()? {
-        let node = model.node(id);
-        let operator = parsed.operators.get(&id);
-        let slots = (0..node.outputs.len()).map(|slot| OutletId::new(id, slot));
-        let outputs: Vec<(String, OutletId)> = slots
-            .filter_map(|outlet| Some((named(&outlet)?, outlet)))
-            .collect();
-        for (name, outlet) in &outputs {
-            let fact = model.outlet_fact(*outlet)?;
-            let stored = operator.is_none() && *name != graph.input;
-            graph.tensors.insert(name.clone(), described(fact, stored)?);
-        }
-        if let Some(operator) = operator {
-            let outputs: Vec<String> = outputs.into_iter().map(|(name, _)| name).collect();
-            graph.nodes.push(GraphNode {
-                operator: operator.clone(),
-                details: parsed.details.get(&id).cloned().unwrap_or_default(),
-                inputs: node.inputs.iter().filter_map(named).collect(),
-                equation: outputs
-                    .first()
-                    .and_then(|name| parsed.equations.get(name))
-                    .cloned(),
-                outputs,
-            });
-        }
-    }
-    Ok(graph)
+    guarded(file, || {
+        let whole = Document::read(question.bytes, file)?;
+        let (outputs, output) = (whole.outputs(), whole.output(question.output)?);
+        let cut = question.cut.map(|cut| whole.cut_tensors(cut)).transpose()?;
+        drop(whole);
+        let (document, pinned) = source.document(std::slice::from_ref(&output))?;
+        let nodes = document.nodes();
+        let mut faults = Vec::new();
+        let graph = described(document, pinned, &output, &mut faults);
+        let graph = graph.map_err(|trouble| match trouble {
+            Trouble::Said(error) => error,
+            Trouble::Fault(fault) => unusable(file, &fault.reason),
+        })?;
+        let broken = |node: &GraphNode| {
+            let first = node.outputs.first();
+            let fault = faults.iter().find(|fault| fault.tensor.as_ref() == first)?;
+            Some(Broken {
+                node: node.name.clone(),
+                operator: node.operator.clone(),
+                reason: fault.reason.clone(),
+            })
+        };
+        Ok(Answer {
+            broken: nodes.iter().filter_map(broken).collect(),
+            graph,
+            outputs,
+            cut: cut.unwrap_or_default(),
+        })
+    })
 }
 
-fn described(fact: &InferenceFact, stored: bool) -> TractResult<GraphTensor> {
-    let element = fact.datum_type.concretize();
-    let constant = stored || fact.value.concretize().is_some();
-    let shape = fact.shape.as_concrete_finite()?;
-    Ok(GraphTensor {
-        shape: shape.map(|shape| match constant {
-            true => shape.to_vec(),
-            false => without_batch(&shape).to_vec(),
-        }),
-        float: element.is_some_and(|element| element.is_float()),
-    })
+fn described(
+    document: Document,
+    pinned: Pinned,
+    output: &str,
+    faults: &mut Vec<Fault>,
+) -> std::result::Result<Graph, Trouble> {
+    let mut parsed = Parsed::new(document, pinned, Some(faults))?;
+    parsed.analyse(Some(faults))?;
+    parsed.describe(output).map_err(Fault::unplaced)
+}
+
+/// The error about a file that tract cannot use, for `reason`.
+fn unusable(file: &Path, reason: &dyn std::fmt::Display) -> Error {
+    let what = format_args!("is not a network that can be run here ({reason})");
+    let remedy = "check the file, cut before that place, or export the network again";
+    bad(file, what, remedy)
 }
 
 /// Turns tract's error into one line about the file.
-fn unusable<'a>(
-    file: &'a Path,
-    unknown_operators: &'a [String],
-) -> impl Fn(TractError) -> Error + 'a {
-    move |error| {
-        let what = if unknown_operators.is_empty() {
-            format!(
-                "is not a network that can be run here ({})",
-                shortened(&format!("{error:#}"), MAX_REASON)
-            )
-        } else {
-            format!(
-                "uses operators that cannot be run here: {}",
-                unknown_operators.join(", ")
-            )
-        };
-        let remedy = "check the file, cut before that place, or export the network again";
-        Error::at(ErrorKind::BadInput, file, what, remedy)
-    }
+fn failure(file: &Path) -> impl Fn(TractError) -> Error + '_ {
+    move |error| unusable(file, &shortened(&format!("{error:#}"), MAX_REASON))
 }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::backbone::{Backbone, Worker};
+use crate::backbone::{self, Backbone, Worker};
 use crate::cache::{Cache, Key, KeyParts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Manifest;
@@ -96,13 +96,14 @@ impl LazyBackbone {
     /// `BadInput`, naming the file: unreadable, or not that of the manifest.
     pub fn file(manifest: Manifest, path: &Path, cut: &str) -> Result<Self> {
         let bytes = store::read(path, MAX_BACKBONE_BYTES)?;
-        let sha256 = manifest.verify(&bytes, path)?;
+        manifest.verify(&bytes, path)?;
+        let sha256 = backbone::digest(&bytes, path)?;
         Ok(Self::new(manifest, Origin::File(path.into()), cut, sha256))
     }
 
     fn new(manifest: Manifest, origin: Origin, cut: &str, sha256: [u8; 32]) -> Self {
         Self {
-            preprocessing: manifest.preprocessing.identity(&manifest.input),
+            preprocessing: manifest.identity(),
             manifest,
             origin,
             cut: cut.into(),
@@ -117,7 +118,7 @@ impl LazyBackbone {
         &self.manifest
     }
 
-    /// SHA-256 of the ONNX file.
+    /// SHA-256 of the ONNX file, and of its side files if it has any.
     pub fn sha256(&self) -> &[u8; 32] {
         &self.sha256
     }
@@ -150,7 +151,7 @@ impl LazyBackbone {
             Origin::Memory(bytes) => Backbone::load(&self.manifest, bytes, &self.cut)?,
             Origin::File(path) => {
                 let bytes = store::read(path, MAX_BACKBONE_BYTES)?;
-                let backbone = Backbone::load(&self.manifest, &bytes, &self.cut)?;
+                let backbone = Backbone::load_beside(&self.manifest, &bytes, path, &self.cut)?;
                 if backbone.identity().sha256 != self.sha256 {
                     let what = "changed while it was in use";
                     return Err(Error::at(ErrorKind::BadInput, path, what, "run again"));

@@ -1,19 +1,23 @@
 //! Where a network can be cut, and what stands before and after each cut. Reads the
 //! neutral graph of `backbone.rs`; prints nothing, runs nothing.
 
+mod suggestions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::backbone::{self, Graph, GraphNode};
-use crate::error::Result;
+pub use crate::backbone::Broken;
+use crate::backbone::{self, Graph, GraphNode, Question, lone_tensors};
+use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Input, Layout};
 use crate::tail::draft;
+use suggestions::suggest;
 
 /// Operators whose constant inputs are weights. Of the others they are sizes, axes and
 /// limits.
-const WEIGHTED: [&str; 17] = [
+const WEIGHTED: [&str; 23] = [
     "Add",
     "BatchNormalization",
     "Conv",
@@ -21,15 +25,21 @@ const WEIGHTED: [&str; 17] = [
     "ConvTranspose",
     "Div",
     "Einsum",
+    "GRU",
     "Gather",
     "Gemm",
+    "GroupNormalization",
     "InstanceNormalization",
+    "LSTM",
     "LayerNormalization",
     "MatMul",
     "MatMulInteger",
     "Mul",
     "PRelu",
     "QLinearConv",
+    "QLinearMatMul",
+    "RMSNormalization",
+    "RNN",
     "Sub",
 ];
 
@@ -56,6 +66,19 @@ pub struct Cut {
     pub trainable: bool,
     /// Why, in a few words.
     pub reason: String,
+    /// Whether all that comes later needs nothing else of the network.
+    pub alone: bool,
+}
+
+/// Cuts to try first, by the names of their tensors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Suggestions {
+    /// The least work a sample, at a vector small enough for a head and a cache.
+    pub fastest: Option<String>,
+    /// Where others cut: before the classifier, or where the manifest says.
+    pub best_guess: Option<String>,
+    /// The tail with the most weights that can be trained.
+    pub most_trainable: Option<String>,
 }
 
 /// The input of a network.
@@ -72,16 +95,22 @@ pub struct InspectedInput {
 /// What [`inspect`] found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Inspection {
-    /// The only input.
+    /// The input that takes the sample.
     pub input: InspectedInput,
-    /// Name of the (first) output.
+    /// Name of the output up to which the network was read.
     pub output: String,
+    /// Names of all outputs.
+    pub outputs: Vec<String>,
     /// In the order of the network, the output last.
     pub cuts: Vec<Cut>,
     /// Work of the whole network for one sample.
     pub macs: u64,
     /// Weights of the whole network.
     pub parameters: u64,
+    /// Cuts to try first.
+    pub suggestions: Suggestions,
+    /// Nodes that cannot be run. Cuts that need them are not listed.
+    pub broken: Vec<Broken>,
 }
 
 impl InspectedInput {
@@ -106,14 +135,69 @@ impl InspectedInput {
     }
 }
 
+/// What is wanted of [`inspect_with`].
+#[derive(Clone, Debug, Default)]
+pub struct Wishes<'a> {
+    /// The input that takes the sample; without it the file must declare its size.
+    pub input: Option<&'a Input>,
+    /// Values of the other inputs.
+    pub fixed_inputs: BTreeMap<String, f32>,
+    /// Where the network ends; its first output if it is not named.
+    pub output: Option<&'a str>,
+    /// List tensors too that later ones do not depend on alone.
+    pub all: bool,
+    /// List this cut only: a tensor, or several with commas between them.
+    pub cut: Option<&'a str>,
+    /// The cut that a manifest names.
+    pub default_cut: Option<&'a str>,
+}
+
 /// Lists the cuts of an ONNX file. `file` names it in messages. Without `input` the file
 /// itself must declare the size of its input; the batch axis may be open.
 ///
 /// # Errors
-/// `BadInput`, naming the file: damaged, several inputs, sizes left open, operators that
-/// tract does not know.
+/// As [`inspect_with`].
 pub fn inspect(bytes: &[u8], file: &Path, input: Option<&Input>) -> Result<Inspection> {
-    Ok(survey(&backbone::graph(bytes, file, input)?))
+    let wishes = Wishes {
+        input,
+        ..Wishes::default()
+    };
+    inspect_with(bytes, file, &wishes)
+}
+
+/// Lists the cuts of the ONNX file at `file`, whose content is `bytes`. Weights may be in
+/// files beside it. A node that cannot be run ends the list, and is named.
+///
+/// # Errors
+/// `BadInput`, naming the file: damaged, several inputs of which none is named, sizes left
+/// open; `Usage` when it has no such output or cut.
+pub fn inspect_with(bytes: &[u8], file: &Path, wishes: &Wishes<'_>) -> Result<Inspection> {
+    let answer = backbone::graph(&Question {
+        bytes,
+        file,
+        input: wishes.input,
+        fixed: &wishes.fixed_inputs,
+        output: wishes.output,
+        cut: wishes.cut,
+    })?;
+    let mut found = survey(&answer.graph);
+    found.outputs = answer.outputs;
+    found.broken = answer.broken;
+    found.suggestions = suggest(&found.cuts, wishes.default_cut);
+    if !answer.cut.is_empty() {
+        let cut = joined(&answer.graph, &answer.cut).ok_or_else(|| {
+            let what = format_args!(
+                "the cut \"{}\" does not lead to the output",
+                answer.cut.join(",")
+            );
+            let remedy = "name the output with --output, or leave --cut out to list the cuts";
+            Error::at(ErrorKind::Usage, file, what, remedy)
+        })?;
+        found.cuts = vec![cut];
+    } else if wishes.all {
+        found.cuts = every(&answer.graph, found.cuts);
+    }
+    Ok(found)
 }
 
 /// A node that works on the sample, with what it costs.
@@ -125,7 +209,8 @@ struct Step<'a> {
 
 pub(crate) fn survey(graph: &Graph) -> Inspection {
     let steps = steps(graph);
-    let cuts = cut_positions(graph, &steps);
+    let nodes: Vec<&GraphNode> = steps.iter().map(|step| step.node).collect();
+    let cuts = lone_tensors(&graph.input, &graph.output, &nodes);
     let macs = steps
         .iter()
         .map(|step| step.macs)
@@ -162,6 +247,7 @@ pub(crate) fn survey(graph: &Graph) -> Inspection {
             parameters_after,
             trainable,
             reason,
+            alone: true,
         });
     }
     let input_shape = graph
@@ -175,10 +261,103 @@ pub(crate) fn survey(graph: &Graph) -> Inspection {
             element: graph.input_element.clone(),
         },
         output: graph.output.clone(),
+        outputs: Vec::new(),
+        suggestions: suggest(&found, None),
+        broken: Vec::new(),
         cuts: found,
         macs,
         parameters,
     }
+}
+
+/// A cut at several tensors, or at one that others bypass. `None` where one of them is not
+/// on the way to the output or has no fixed shape.
+fn joined(graph: &Graph, tensors: &[String]) -> Option<Cut> {
+    let steps = steps(graph);
+    let makers = makers(&steps);
+    let shapes = tensors
+        .iter()
+        .map(|name| graph.tensors.get(name)?.shape.clone());
+    let shapes: Vec<Vec<usize>> = shapes.collect::<Option<_>>()?;
+    let shape = match shapes.as_slice() {
+        [shape] => shape.clone(),
+        several => vec![several.iter().map(|shape| product(shape) as usize).sum()],
+    };
+    let before = cone(&steps, &makers, tensors.iter().map(String::as_str));
+    let total = |of: fn(&Step<'_>) -> u64, inside: bool| {
+        let chosen = steps
+            .iter()
+            .enumerate()
+            .filter(|(step, _)| before.contains(step) || !inside);
+        chosen
+            .map(|(_, step)| of(step))
+            .fold(0, u64::saturating_add)
+    };
+    let (macs, parameters) = (
+        total(|step| step.macs, true),
+        total(|step| step.parameters, true),
+    );
+    Some(Cut {
+        tensor: tensors.join(","),
+        bytes_per_sample: product(&shape).saturating_mul(4) as usize,
+        shape,
+        macs_before: macs,
+        macs_after: total(|step| step.macs, false) - macs,
+        parameters_before: parameters,
+        parameters_after: total(|step| step.parameters, false) - parameters,
+        trainable: false,
+        reason: "what comes later needs other tensors too".into(),
+        alone: false,
+    })
+}
+
+/// `alone` and every other tensor with a fixed shape that depends on the sample, in the
+/// order of the network.
+fn every(graph: &Graph, alone: Vec<Cut>) -> Vec<Cut> {
+    let mut alone: BTreeMap<String, Cut> = alone
+        .into_iter()
+        .map(|cut| (cut.tensor.clone(), cut))
+        .collect();
+    let steps = steps(graph);
+    let made = steps.iter().flat_map(|step| &step.node.outputs);
+    made.filter_map(|name| {
+        let known = alone.remove(name);
+        let usable = graph.tensors.get(name).is_some_and(|tensor| tensor.number);
+        known.or_else(|| joined(graph, std::slice::from_ref(name)).filter(|_| usable))
+    })
+    .collect()
+}
+
+/// Position of the step that makes each tensor.
+fn makers<'a>(steps: &[Step<'a>]) -> BTreeMap<&'a str, usize> {
+    let made = steps.iter().enumerate().flat_map(|(position, step)| {
+        let outputs = step.node.outputs.iter();
+        outputs.map(move |name| (name.as_str(), position))
+    });
+    made.collect()
+}
+
+/// Positions of the steps that `tensors` depend on.
+fn cone<'a>(
+    steps: &[Step<'a>],
+    makers: &BTreeMap<&'a str, usize>,
+    tensors: impl Iterator<Item = &'a str>,
+) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut open: Vec<usize> = tensors
+        .filter_map(|name| makers.get(name))
+        .copied()
+        .collect();
+    while let Some(position) = open.pop() {
+        if found.insert(position) {
+            let inputs = steps
+                .get(position)
+                .into_iter()
+                .flat_map(|step| &step.node.inputs);
+            open.extend(inputs.filter_map(|name| makers.get(name.as_str())));
+        }
+    }
+    found
 }
 
 /// The nodes whose results depend on the sample. What only shapes depend on is constant,
@@ -221,35 +400,6 @@ fn weights(graph: &Graph, node: &GraphNode, name: &str) -> u64 {
     }
 }
 
-/// Steps after which a single tensor is all that later steps still need, with its name.
-/// Such a tensor stands on every path, whatever the order of the steps.
-fn cut_positions<'a>(graph: &'a Graph, steps: &[Step<'a>]) -> BTreeMap<usize, &'a str> {
-    let mut uses: BTreeMap<&str, usize> = BTreeMap::from([(graph.output.as_str(), 1)]);
-    for name in steps.iter().flat_map(|step| &step.node.inputs) {
-        *uses.entry(name).or_default() += 1;
-    }
-    let used = |uses: &BTreeMap<&str, usize>, name: &str| uses.get(name).is_some_and(|n| *n > 0);
-    let mut live: BTreeSet<&str> = BTreeSet::from([graph.input.as_str()]);
-    let mut cuts = BTreeMap::new();
-    for (position, step) in steps.iter().enumerate() {
-        for name in &step.node.inputs {
-            if let Some(left) = uses.get_mut(name.as_str()) {
-                *left -= 1;
-            }
-            if !used(&uses, name) {
-                live.remove(name.as_str());
-            }
-        }
-        let made = step.node.outputs.iter().map(String::as_str);
-        live.extend(made.filter(|name| used(&uses, name)));
-        let only = live.first().filter(|_| live.len() == 1);
-        if let Some(name) = only.filter(|name| step.node.outputs.iter().any(|made| made == *name)) {
-            cuts.insert(position, *name);
-        }
-    }
-    cuts
-}
-
 /// Whether what stands after a tensor can be trained, and why.
 fn tail(graph: &Graph, tensor: &str) -> (bool, String) {
     match draft(graph, tensor) {
@@ -281,6 +431,11 @@ fn macs(graph: &Graph, node: &GraphNode) -> u64 {
         "Gemm" => output.saturating_mul(product(input(0))),
         "MatMul" | "MatMulInteger" => output.saturating_mul(size(input(0).last())),
         "QLinearMatMul" => output.saturating_mul(size(input(0).last())),
+        // [steps, batch, inputs] through [directions, gates, inputs] and [.., .., units].
+        "GRU" | "LSTM" | "RNN" => {
+            let weights = product(input(1)).saturating_add(product(input(2)));
+            size(input(0).first()).saturating_mul(weights)
+        }
         "Einsum" => node
             .equation
             .as_deref()
@@ -333,6 +488,7 @@ mod tests {
     fn node(operator: &str, inputs: &[&str], output: &str) -> GraphNode {
         let inputs: Vec<String> = inputs.iter().map(|name| name.to_string()).collect();
         GraphNode {
+            name: String::new(),
             operator: operator.into(),
             details: Details {
                 name: format!("node of {output}"),
@@ -349,6 +505,7 @@ mod tests {
         let tensor = |shape: &[usize]| GraphTensor {
             shape: Some(shape.to_vec()),
             float: true,
+            number: true,
         };
         let weights = shapes.iter().filter(|(name, _)| name.starts_with('w'));
         Graph {

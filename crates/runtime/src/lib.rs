@@ -14,7 +14,7 @@
 //! [`store`] is the one place that writes files, [`error`] the one error type.
 //!
 //! The arithmetic of training is in crate `fieldtune-core`, flags and printing in
-//! `fieldtune-cli`. Only `backbone.rs` names tract.
+//! `fieldtune-cli`. Only `backbone.rs` and its modules name tract.
 
 #![forbid(unsafe_code)]
 

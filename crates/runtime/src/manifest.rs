@@ -2,6 +2,7 @@
 //! takes, how images are scaled for it, where it may be cut. A TOML file beside the ONNX
 //! file, or flags. Reading the network itself is in `backbone.rs` and `inspect.rs`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,10 @@ pub struct Manifest {
     /// The cut that is used when no other is asked for; empty: none is known.
     #[serde(default)]
     pub default_cut: String,
+    /// Values of the network's other inputs, every element of one alike; open axes of
+    /// theirs have one element.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fixed_inputs: BTreeMap<String, f32>,
     /// The input tensor.
     pub input: Input,
     /// How images become input tensors.
@@ -106,6 +111,8 @@ pub struct Flags {
     pub scale: Option<Vec<f32>>,
     /// Where the network is cut.
     pub cut: Option<String>,
+    /// Values of the other inputs.
+    pub fixed_inputs: BTreeMap<String, f32>,
 }
 
 impl Manifest {
@@ -191,6 +198,7 @@ impl Manifest {
                 mean: flags.mean.unwrap_or_else(|| vec![0.0]),
                 scale: flags.scale.unwrap_or_else(|| vec![1.0 / 255.0]),
             },
+            fixed_inputs: flags.fixed_inputs,
             input,
         };
         match manifest.problem() {
@@ -202,6 +210,16 @@ impl Manifest {
             )),
             None => Ok(manifest),
         }
+    }
+
+    /// Canonical text of what becomes the network's inputs: equal texts, equal inputs.
+    pub fn identity(&self) -> String {
+        let mut text = self.preprocessing.identity(&self.input);
+        for (name, value) in &self.fixed_inputs {
+            // The bits, so that every value has one text.
+            text += &format!(" {name:?}={:08x}", value.to_bits());
+        }
+        text
     }
 
     /// Where the ONNX file of the manifest at `manifest_path` is.
@@ -250,6 +268,15 @@ impl Manifest {
             if !(1..=MAX_SIDE).contains(&side) {
                 return Some(format!("`input.{key}` is {side}, must be 1 to {MAX_SIDE}"));
             }
+        }
+        if let Some((name, _)) = self
+            .fixed_inputs
+            .iter()
+            .find(|(_, value)| !value.is_finite())
+        {
+            return Some(format!(
+                "`fixed_inputs` gives \"{name}\" a value that is not finite"
+            ));
         }
         if !self.default_cut.is_empty()
             && !self.cuts.is_empty()

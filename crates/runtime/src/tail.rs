@@ -15,7 +15,7 @@ use std::path::Path;
 
 use fieldtune_core::network::{Layer, Network};
 
-use crate::backbone;
+use crate::backbone::{self, Question};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspect;
 use crate::manifest::Manifest;
@@ -67,7 +67,15 @@ impl Tail {
     /// nothing is left to train.
     pub fn import(manifest: &Manifest, bytes: &[u8], cut: &str) -> Result<Self> {
         let file = Path::new(&manifest.file);
-        let graph = backbone::graph(bytes, file, Some(&manifest.input))?;
+        let graph = backbone::graph(&Question {
+            bytes,
+            file,
+            input: Some(&manifest.input),
+            fixed: &manifest.fixed_inputs,
+            output: None,
+            cut: None,
+        })?
+        .graph;
         let refused = |refusal: Refusal| {
             let what = format_args!("the layers after \"{cut}\" cannot be trained: {refusal}");
             let cuts = inspect::survey(&graph).cuts;

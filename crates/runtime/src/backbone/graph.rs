@@ -1,14 +1,14 @@
 //! The neutral description of a network that `inspect.rs` works on, and the search for
 //! tensor names that were nearly right. Names nothing of tract; filled by `backbone.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::guard::shortened;
 use super::tail::{Constant, Details};
 
 /// Most elements one tensor between layers may have. Far above any network for a board;
 /// it stops a damaged shape from asking for all memory.
-const MAX_TENSOR_ELEMENTS: usize = 1 << 28;
+pub(super) const MAX_TENSOR_ELEMENTS: usize = 1 << 26;
 
 /// A network as `inspect.rs` sees it: ONNX operators and tensor names, shapes for a batch
 /// of one. Only what the first output needs.
@@ -31,6 +31,8 @@ pub(crate) struct Graph {
 /// One operator of a [`Graph`].
 #[derive(Clone, Debug)]
 pub(crate) struct GraphNode {
+    /// How messages name it, in quotes.
+    pub name: String,
     /// ONNX operator.
     pub operator: String,
     /// Tensors it reads, absent optional ones left out.
@@ -51,6 +53,43 @@ pub(crate) struct GraphTensor {
     pub shape: Option<Vec<usize>>,
     /// Whether its elements are floating-point numbers.
     pub float: bool,
+    /// Whether its elements are numbers of any kind.
+    pub number: bool,
+}
+
+/// Nodes after which a single tensor is all that later nodes still need, with its name.
+/// Such a tensor stands on every path from `input` to `output`, whatever the order of the
+/// nodes. `nodes` depend on the input and are in an order in which they can be run.
+pub(crate) fn lone_tensors<'a>(
+    input: &'a str,
+    output: &'a str,
+    nodes: &[&'a GraphNode],
+) -> BTreeMap<usize, &'a str> {
+    let mut uses: BTreeMap<&str, usize> = BTreeMap::from([(output, 1)]);
+    for name in nodes.iter().flat_map(|node| &node.inputs) {
+        *uses.entry(name).or_default() += 1;
+    }
+    let used = |uses: &BTreeMap<&str, usize>, name: &str| uses.get(name).is_some_and(|n| *n > 0);
+    let mut live: BTreeSet<&str> = BTreeSet::from([input]);
+    let mut lone = BTreeMap::new();
+    for (position, node) in nodes.iter().enumerate() {
+        for name in &node.inputs {
+            if let Some(left) = uses.get_mut(name.as_str()) {
+                *left -= 1;
+            }
+            if !used(&uses, name) {
+                live.remove(name.as_str());
+            }
+        }
+        let results = node.outputs.iter().map(String::as_str);
+        live.extend(results.filter(|name| used(&uses, name)));
+        let only = live.first().filter(|_| live.len() == 1);
+        let fresh = |name: &&&str| node.outputs.iter().any(|made| made == **name);
+        if let Some(name) = only.filter(fresh) {
+            lone.insert(position, *name);
+        }
+    }
+    lone
 }
 
 /// `shape` without its leading 1. A tensor without a batch axis stays as it is.

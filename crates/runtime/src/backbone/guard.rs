@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::fmt::Display;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Once;
@@ -25,9 +26,26 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
+/// A `BadInput` about an ONNX file.
+pub(super) fn bad(file: &Path, what: impl Display, remedy: impl Display) -> Error {
+    Error::at(ErrorKind::BadInput, file, what, remedy)
+}
+
 /// Runs `work`, which calls tract; a panic in there becomes `BadInput`. tract promises no
 /// absence of panics on hostile files.
 pub(super) fn guarded<T>(file: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    caught(work).unwrap_or_else(|reason| {
+        let what = format_args!("is damaged or uses what cannot be run here ({reason})");
+        Err(bad(
+            file,
+            what,
+            "check the file or export the network again",
+        ))
+    })
+}
+
+/// Runs `work` silently; what a panic in there says becomes the error.
+pub(super) fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let print = panic::take_hook();
@@ -40,18 +58,7 @@ pub(super) fn guarded<T>(file: &Path, work: impl FnOnce() -> Result<T>) -> Resul
     let before = QUIET.replace(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
     QUIET.set(before);
-    outcome.unwrap_or_else(|payload| {
-        let what = format_args!(
-            "is damaged or uses what cannot be run here ({})",
-            spoken(&*payload)
-        );
-        Err(Error::at(
-            ErrorKind::BadInput,
-            file,
-            what,
-            "check the file or export the network again",
-        ))
-    })
+    outcome.map_err(|payload| spoken(&*payload))
 }
 
 fn spoken(payload: &(dyn Any + Send)) -> String {

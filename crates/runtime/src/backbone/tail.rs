@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use tract_onnx::pb::{ModelProto, NodeProto};
+use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 
@@ -70,30 +70,19 @@ impl Constant {
     }
 }
 
-/// Details of every node, by tract's node number.
-pub(super) fn details(
-    proto: &ModelProto,
-    outlets: &HashMap<String, OutletId>,
-) -> HashMap<usize, Details> {
-    let nodes = proto.graph.iter().flat_map(|graph| graph.node.iter());
-    let described = |node: &NodeProto| {
-        let first = node
-            .output
-            .iter()
-            .find(|name| outlets.contains_key(*name))?;
-        let name = if node.name.is_empty() {
-            first
-        } else {
-            &node.name
+impl From<&NodeProto> for Details {
+    fn from(node: &NodeProto) -> Self {
+        let first = || node.output.iter().find(|name| !name.is_empty());
+        let name = match node.name.as_str() {
+            "" => first().cloned().unwrap_or_default(),
+            name => name.into(),
         };
-        let found = Details {
-            name: name.clone(),
+        Self {
+            name,
             operands: node.input.clone(),
             attributes: attributes(node),
-        };
-        Some((outlets.get(first)?.node, found))
-    };
-    nodes.filter_map(described).collect()
+        }
+    }
 }
 
 /// The files of old exporters leave the type open, so the value that is there decides.
@@ -119,12 +108,12 @@ fn attributes(node: &NodeProto) -> BTreeMap<String, Attribute> {
 pub(super) fn constants(
     model: &InferenceModel,
     outlets: &HashMap<String, OutletId>,
-    operators: &HashMap<usize, String>,
+    nodes: &HashMap<usize, NodeProto>,
 ) -> BTreeMap<String, Constant> {
     let value = |outlet: OutletId| model.outlet_fact(outlet).ok()?.value.concretize();
     let through_cast = |outlet: OutletId| {
-        let passes = |name: &String| matches!(name.as_str(), "Cast" | "Identity");
-        operators.get(&outlet.node).filter(|name| passes(name))?;
+        let passes = |node: &&NodeProto| matches!(node.op_type.as_str(), "Cast" | "Identity");
+        nodes.get(&outlet.node).filter(passes)?;
         value(*model.node(outlet.node).inputs.first()?)
     };
     let found = outlets.iter().filter_map(|(name, outlet)| {
