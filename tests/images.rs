@@ -1,6 +1,8 @@
 //! Promise: every common image file is read the right way up and in the right colours,
 //! and a damaged, cut off or huge one is refused by name, before memory is spent on it.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::path::Path;
 
 use fieldtune::error::ErrorKind;
@@ -8,6 +10,31 @@ use fieldtune::manifest::Manifest;
 use fieldtune::preprocess::{Decoded, View, decode};
 use fieldtune_tests::{encoded, png_that_declares};
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Rgb, RgbImage, RgbaImage};
+
+thread_local! {
+    /// The largest allocation of this thread since it was last set to 0, in bytes.
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Watching;
+
+#[allow(unsafe_code)] // an allocator cannot be written without
+// SAFETY: every call is passed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Watching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LARGEST.with(|largest| largest.set(largest.get().max(layout.size())));
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watching = Watching;
 
 /// 16 x 8: black on the left, white on the right.
 fn halves() -> DynamicImage {
@@ -148,17 +175,29 @@ fn an_image_that_declares_too_many_pixels_is_refused_from_its_header() {
         .position(|pair| pair == [0xff, 0xc0])
         .unwrap();
     jpeg[start + 5..start + 9].copy_from_slice(&[0xff, 0xdc, 0xff, 0xdc]);
+    let mut webp = encoded(&halves(), ImageFormat::WebP);
+    let signature = webp.windows(4).position(|four| four == b"VP8L").unwrap() + 8;
+    let sizes = 16_382_u32 | 16_382 << 14;
+    webp[signature + 1..signature + 5].copy_from_slice(&sizes.to_le_bytes());
     for (bytes, size) in [
         (bmp, "30000 x 30000"),
         (png, "60000 x 60000"),
         (jpeg, "65500 x 65500"),
+        (webp, "16383 x 16383"),
     ] {
+        LARGEST.set(0);
         let line = refusal(&bytes);
         assert!(
             line.contains("is too large") && line.contains(size),
             "{line}"
         );
+        let largest = LARGEST.get();
+        assert!(largest < 1 << 20, "{size}: {largest} bytes at once");
     }
+    // The allocator does see what a picture takes.
+    LARGEST.set(0);
+    let large = RgbImage::new(1500, 1000);
+    assert!(LARGEST.get() >= large.len());
 }
 
 #[test]

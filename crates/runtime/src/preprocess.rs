@@ -9,15 +9,17 @@
 //!   values; only the part that the crop keeps is ever computed, so an image of
 //!   1 x 5000 pixels needs no more memory than any other;
 //! - the bars of a letterbox hold the mean, that is 0 after scaling.
+//!
+//! `tests/preprocessing.rs` compares with Pillow.
 
 mod decode;
+mod resize;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Input, Layout};
+use resize::{Placement, letterbox, short_side, whole};
 
 pub use decode::{Decoded, MAX_DECODED_BYTES, MAX_PIXELS, decode, dimensions};
 
@@ -205,7 +207,7 @@ impl Preprocessing {
             return Err(Error::new(ErrorKind::Failed, message));
         }
         let place = self.placement(image, input, view);
-        let resized = self.resized(image, &place)?;
+        let resized = resize::levels(image, &place, self.interpolation)?;
         // Bars of a letterbox.
         output.fill(0.0);
         for y in 0..place.height {
@@ -273,105 +275,10 @@ impl Preprocessing {
         }
         place
     }
-
-    /// Grey levels `[place.height, place.width, 3]`.
-    fn resized(&self, image: &Decoded, place: &Placement) -> Result<Vec<u8>> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Error::new(ErrorKind::Failed, format_args!("resize: {error}"))
-        };
-        let source = ImageRef::new(image.width, image.height, &image.pixels, PixelType::U8x3)
-            .map_err(|error| failed(&error))?;
-        let (width, height) = (place.width as u32, place.height as u32);
-        let mut target = Image::new(width, height, PixelType::U8x3);
-        let filter = match self.interpolation {
-            Interpolation::Bilinear => FilterType::Bilinear,
-            Interpolation::Bicubic => FilterType::CatmullRom,
-        };
-        let [left, top, kept_width, kept_height] = place.crop;
-        let options = ResizeOptions::new()
-            .resize_alg(ResizeAlg::Convolution(filter))
-            .crop(left, top, kept_width, kept_height);
-        Resizer::new()
-            .resize(&source, &mut target, &options)
-            .map_err(|error| failed(&error))?;
-        Ok(target.into_vec())
-    }
 }
 
 /// Largest side of an input or of the resize before the crop, in pixels.
 pub const MAX_SIDE: usize = 4096;
-
-/// `crop` (left, top, width, height in pixels of the image) fills `height` x `width`
-/// pixels of the input, from (`left`, `top`) on.
-struct Placement {
-    crop: [f64; 4],
-    left: usize,
-    top: usize,
-    width: usize,
-    height: usize,
-}
-
-/// All of the image over all of the input.
-fn whole(image: &Decoded, input: &Input) -> Placement {
-    Placement {
-        crop: [0.0, 0.0, f64::from(image.width), f64::from(image.height)],
-        left: 0,
-        top: 0,
-        width: input.width,
-        height: input.height,
-    }
-}
-
-/// The middle of the image after its short side became `short` pixels.
-fn short_side(image: &Decoded, input: &Input, short: u32) -> Placement {
-    let (wide, high) = short_side_size(image, short);
-    let (left, kept_width) = centre(wide, input.width, f64::from(image.width));
-    let (top, kept_height) = centre(high, input.height, f64::from(image.height));
-    Placement {
-        crop: [left, top, kept_width, kept_height],
-        ..whole(image, input)
-    }
-}
-
-/// All of the image in the middle of the input, its shape kept.
-fn letterbox(image: &Decoded, input: &Input) -> Placement {
-    let (width, height) = (f64::from(image.width), f64::from(image.height));
-    let ratio = (input.width as f64 / width).min(input.height as f64 / height);
-    let fit = |side: f64, limit: usize| ((side * ratio).round() as usize).clamp(1, limit.max(1));
-    let (wide, high) = (fit(width, input.width), fit(height, input.height));
-    Placement {
-        left: (input.width - wide) / 2,
-        top: (input.height - high) / 2,
-        width: wide,
-        height: high,
-        ..whole(image, input)
-    }
-}
-
-/// Width and height after the short side became `short` pixels; the other is cut to whole
-/// pixels as torchvision does.
-fn short_side_size(image: &Decoded, short: u32) -> (u64, u64) {
-    let (width, height, short) = (
-        u64::from(image.width),
-        u64::from(image.height),
-        u64::from(short),
-    );
-    if width <= height {
-        (short, short * height / width)
-    } else {
-        (short * width / height, short)
-    }
-}
-
-/// The part of one side, in pixels of the image (start, length), that remains when the
-/// side is resized to `resized` pixels and the `kept` in the middle are cut out.
-fn centre(resized: u64, kept: usize, side: f64) -> (f64, f64) {
-    let (resized, kept) = (resized as f64, kept as f64);
-    let pixels = side / resized;
-    let start = (((resized - kept) / 2.0).round_ties_even() * pixels).clamp(0.0, side);
-    // Rounding must not reach beyond the image.
-    (start, (kept * pixels).min(side - start))
-}
 
 /// Pillow's integer luma (ITU-R 601).
 fn luma([red, green, blue]: [u8; 3]) -> u8 {
@@ -481,7 +388,7 @@ mod tests {
     #[test]
     fn a_crop_is_the_same_as_resizing_everything_and_cutting() {
         let picture = image(37, 61, |x, y| [(x * 7) as u8, (y * 4) as u8, (x * y) as u8]);
-        let (wide, high) = short_side_size(&picture, 24);
+        let (wide, high) = resize::short_side_size(&picture, 24);
         assert_eq!((wide, high), (24, 39));
         let whole = input(Layout::Nhwc, 3, high as usize, wide as usize);
         let whole = tensor(
