@@ -44,6 +44,12 @@ pub fn logits(network: &Network, parameters: &[f64], input: &[f64]) -> Vec<f64> 
                 let other = &tensors[usize::from(from)];
                 x.iter().zip(other).map(|(a, b)| a + b).collect()
             }
+            Layer::RootLength => {
+                let sum: f64 = x.iter().map(|x| x.abs()).sum();
+                let factor = (x.len() as f64 / sum).sqrt();
+                let root = |x: &f64| factor * x.signum() * x.abs().sqrt();
+                x.iter().map(root).collect()
+            }
             other => x.iter().map(|x| activation(other, *x)).collect(),
         };
         tensors.push(y);

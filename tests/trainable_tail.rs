@@ -6,14 +6,22 @@
 use std::path::Path;
 
 use fieldtune::backbone::Backbone;
+use fieldtune::candidates::{Wishes, candidates};
+use fieldtune::data::Data;
 use fieldtune::error::ErrorKind;
 use fieldtune::inspect::inspect;
 use fieldtune::manifest::{Flags, Manifest};
-use fieldtune::tail::Tail;
+use fieldtune::recipe::{self, Normalise, Recipe, Shape};
+use fieldtune::tail::{Pretrained, Tail};
+use fieldtune::views::ViewSet;
 use fieldtune_core::network::{Layer, Network};
+use fieldtune_core::optimizer::Optimizer;
+use fieldtune_core::random::Random;
+use fieldtune_core::train::{Options, Trainer};
+use fieldtune_core::transform::Transform;
 use fieldtune_core::{Kernel, predict};
 use fieldtune_tests::onnx_files::{Onnx, Setting};
-use fieldtune_tests::{not_tested, shared};
+use fieldtune_tests::{demo_samples, fieldtune, not_tested, repository, run as command, shared};
 
 static EMBEDDED: &[u8] = include_bytes!("../models/efficientnet-lite0/model_f16.onnx");
 
@@ -419,4 +427,178 @@ fn networks_for_small_boards_are_imported_or_refused_by_name() {
             }
         }
     }
+}
+
+/// Maps of two classes, which differ in one channel, and the tail of a small network.
+fn two_classes(tail: &Tail) -> (Vec<f32>, Vec<u16>, usize) {
+    let (network, _) = tail.body().expect("sound");
+    let width = network.inputs();
+    let mut random = Random::new(3);
+    let labels: Vec<u16> = (0..24).map(|sample| sample % 2).collect();
+    let mut values = Vec::new();
+    for label in &labels {
+        let place = |index: usize| if index < 30 { f32::from(*label) } else { 0.0 };
+        values.extend((0..width).map(|index| (random.normal() + place(index)).abs()));
+    }
+    (values, labels, width)
+}
+
+fn small_tail() -> Tail {
+    let bytes = residual().bytes;
+    let inspection = inspect(&bytes, Path::new("r.onnx"), None).expect("readable");
+    let image = inspection.input.as_image().expect("an image");
+    let manifest =
+        Manifest::from_flags(Path::new("r.onnx"), image, Flags::default()).expect("sound");
+    Tail::import(&manifest, &bytes, "sum1").expect("can be imported")
+}
+
+#[test]
+fn training_starts_where_frozen_features_end_and_goes_on_from_there() {
+    let tail = small_tail();
+    let (values, labels, width) = two_classes(&tail);
+    let views = [values.as_slice()];
+    let data = Data {
+        views: &views,
+        held: ViewSet::ORIGINAL,
+        labels: &labels,
+        groups: &[],
+        features: width,
+        classes: 2,
+    };
+    let all: Vec<usize> = (0..labels.len()).collect();
+    let wishes = Wishes {
+        shape: Some(Shape::Tail(Pretrained::new(tail.clone()))),
+        adversarial: Some(None),
+        ..Wishes::default()
+    };
+    let recipe = candidates(&wishes, &[12, 12]).remove(0);
+    let kernel = Kernel::best();
+    let trained = |recipe: &Recipe, data: &Data<'_>| {
+        recipe::train(recipe, data, &all, 1, kernel).expect("trains")
+    };
+    let still = Recipe {
+        learning_rate: 0.0,
+        ..recipe.clone()
+    };
+    let found = trained(&still, &data)
+        .judge(&data, &all, kernel)
+        .expect("judges");
+    // The same head on features that were computed before.
+    let (body, parameters) = tail.body().expect("sound");
+    let features =
+        recipe::logits(&body, parameters, &Transform::default(), &values, kernel).expect("fits");
+    let frozen = Recipe {
+        shape: Shape::Linear,
+        normalise: Normalise::RootLength,
+        epochs: 30,
+        extras: Default::default(),
+        ..recipe.clone()
+    };
+    let views = [features.as_slice()];
+    let frozen_data = Data {
+        views: &views,
+        features: body.classes(),
+        ..data
+    };
+    let head = trained(&frozen, &frozen_data);
+    let expected = head.judge(&frozen_data, &all, kernel).expect("judges");
+    let error = difference(&found, &expected);
+    assert!(error < 1e-4, "{error}");
+    let moved = trained(&recipe, &data);
+    assert_ne!(&moved.parameters[..parameters.len()], parameters);
+    let after = moved.judge(&data, &all, kernel).expect("judges");
+    let loss = |logits: &[f32]| -> f32 {
+        let rows = logits.chunks_exact(2).zip(&labels);
+        let own = rows.map(|(row, label)| row[usize::from(*label)] - row[1 - usize::from(*label)]);
+        own.map(|margin| (1.0 + (-margin).exp()).ln()).sum()
+    };
+    assert!(
+        loss(&after) < loss(&found),
+        "{} {}",
+        loss(&after),
+        loss(&found)
+    );
+}
+
+#[test]
+fn pretrained_layers_learn_at_a_part_of_the_rate() {
+    let network = Network::mlp(5, &[4], 3).expect("sound");
+    let step = |slow_layers: usize| {
+        let options = Options {
+            optimizer: Optimizer::SGD,
+            slow_layers,
+            slow_rate: 0.1,
+            ..Options::new(4, Kernel::best())
+        };
+        let mut arena = vec![0.0; options.plan(&network).expect("sound").elements()];
+        let mut trainer = Trainer::new(&network, options, &mut arena, 2).expect("room");
+        let before = trainer.parameters().to_vec();
+        trainer.inputs_mut().copy_from_slice(&noise(20));
+        trainer.step(&[0, 1, 2, 1], 0.05).expect("trains");
+        let after = trainer.parameters().iter().zip(before);
+        after
+            .map(|(after, before)| after - before)
+            .collect::<Vec<f32>>()
+    };
+    let (all, some) = (step(0), step(1));
+    let lowest = network.biases(0).end;
+    let tenth: Vec<f32> = all[..lowest].iter().map(|moved| 0.1 * moved).collect();
+    assert!(all[..lowest].iter().any(|moved| moved.abs() > 1e-4));
+    assert!(difference(&some[..lowest], &tenth) < 1e-6);
+    assert_eq!(some[lowest..], all[lowest..]);
+}
+
+#[test]
+fn the_command_trains_a_tail_as_planned_and_uses_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let head = folder.path().join("ground.head");
+    let quick = [
+        "--head", "tail", "--views", "original", "--epochs", "1", "--time", "1s",
+    ];
+    let plan = command(
+        fieldtune()
+            .arg("plan")
+            .arg(demo_samples())
+            .args(quick)
+            .arg("--json"),
+    )
+    .json();
+    let mut train = fieldtune();
+    train.arg("train").arg(demo_samples()).arg("-o").arg(&head);
+    let trained = command(train.args(quick).arg("--json")).json();
+    let words = trained["recipe_text"].as_str().expect("words");
+    assert!(
+        words.starts_with("pretrained layers after \"block15.project_conv.Conv\""),
+        "{words}"
+    );
+    let parts = plan["arena"].as_object().expect("parts").values();
+    let planned: u64 = parts.map(|bytes| bytes.as_u64().expect("bytes")).sum();
+    assert_eq!(trained["arena_bytes"].as_u64(), Some(planned));
+    let bytes = std::fs::metadata(&head).expect("written").len();
+    assert!(
+        bytes <= plan["head_bytes"].as_u64().expect("bytes"),
+        "{bytes}"
+    );
+    let tests = repository().join("crates/cli/demo/test");
+    let measured = command(fieldtune().arg("eval").arg(&head).arg(&tests).arg("--json")).json();
+    let accuracy = measured["accuracy"].as_f64().expect("a number");
+    assert!(accuracy > 0.8, "{accuracy}");
+    let picture = tests.join("brick/01.jpg");
+    let said = command(
+        fieldtune()
+            .arg("predict")
+            .arg(&head)
+            .arg(picture)
+            .arg("--json"),
+    )
+    .json();
+    assert_eq!(said["label"], "brick", "{said}");
+    let mut nothing = fieldtune();
+    nothing
+        .arg("train")
+        .arg(demo_samples())
+        .arg("-o")
+        .arg(&head);
+    command(nothing.args(["--head", "tail", "--cut", "features"]))
+        .refused(2, "only the classifier stands after it");
 }

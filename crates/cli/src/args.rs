@@ -221,7 +221,8 @@ pub struct TrainingArgs {
     /// The tensor where the backbone is cut, or several with commas between them
     #[arg(long, value_name = "TENSOR")]
     pub cut: Option<String>,
-    /// auto, prototype, linear, or mlp:H[,H...] [default: auto]
+    /// auto, prototype, linear, mlp:H[,H...], or tail: the backbone's own layers after the
+    /// cut, trained on from where they are [default: auto]
     #[arg(long, value_name = "SHAPE", value_parser = head_shape)]
     pub head: Option<HeadChoice>,
     /// How weights are decayed [default: layerwise]
@@ -366,6 +367,8 @@ pub enum HeadChoice {
     Linear,
     /// Hidden layers of these widths.
     Mlp(Vec<usize>),
+    /// The backbone's own layers after the cut.
+    Tail,
 }
 
 /// A number, or not.
@@ -484,6 +487,7 @@ pub(crate) fn head_shape(text: &str) -> Result<HeadChoice, String> {
         ("auto", _) => Ok(HeadChoice::Auto),
         ("prototype", _) => Ok(HeadChoice::Prototype),
         ("linear", _) => Ok(HeadChoice::Linear),
+        ("tail", _) => Ok(HeadChoice::Tail),
         (_, Some(widths)) => {
             let widths = widths
                 .split(',')
@@ -494,8 +498,7 @@ pub(crate) fn head_shape(text: &str) -> Result<HeadChoice, String> {
             }
             Ok(HeadChoice::Mlp(widths))
         }
-        ("tail", _) => Err("this version cannot train a backbone's own layers".into()),
-        _ => Err("expected auto, prototype, linear or mlp:H[,H...]".into()),
+        _ => Err("expected auto, prototype, linear, mlp:H[,H...] or tail".into()),
     }
 }
 
@@ -603,7 +606,7 @@ mod tests {
     #[test]
     fn values_are_read_and_refused() {
         assert_eq!(head_shape("mlp:128,64"), Ok(HeadChoice::Mlp(vec![128, 64])));
-        for bad in ["mlp:", "mlp:0", "mlp:9999999", "mlp:1,", "tail", "x"] {
+        for bad in ["mlp:", "mlp:0", "mlp:9999999", "mlp:1,", "tails", "x"] {
             assert!(head_shape(bad).is_err(), "{bad}");
         }
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));

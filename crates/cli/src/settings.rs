@@ -158,11 +158,12 @@ fn wishes(args: &TrainingArgs) -> Result<Wishes> {
     };
     Ok(Wishes {
         shape: match &args.head {
-            None | Some(HeadChoice::Auto) => None,
+            None | Some(HeadChoice::Auto | HeadChoice::Tail) => None,
             Some(HeadChoice::Prototype) => Some(Shape::Prototype),
             Some(HeadChoice::Linear) => Some(Shape::Linear),
             Some(HeadChoice::Mlp(hidden)) => Some(Shape::Mlp(hidden.clone())),
         },
+        tail: args.head == Some(HeadChoice::Tail),
         optimizer: optimizer(args)?,
         decay,
         lambda: match args.lambda {

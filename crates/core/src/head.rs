@@ -10,12 +10,12 @@ use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use serde::{Deserialize, Serialize};
 
 /// The format this program writes.
-pub const FORMAT: u16 = 3;
+pub const FORMAT: u16 = 4;
 /// The most that [`Backbone::views`] can be.
 pub const ALL_VIEWS: u8 = 0b111;
 /// The first format with class means and tables for prediction sets.
 const WITH_UNKNOWN: u16 = 3;
-/// The oldest format this program reads. Formats 1 and 2 end before [`Head::unknown`] and
+/// The oldest format this program reads. Format 3 had no [`Layer::RootLength`]; 1 and 2 end before [`Head::unknown`] and
 /// knew only the first bit of [`Backbone::views`]; format 1 knew only dense layers and ReLU.
 pub const OLDEST_FORMAT: u16 = 1;
 /// The most classes a head can have.
@@ -94,7 +94,8 @@ pub struct Backbone<'a> {
     pub features: u32,
     /// The preprocessing, in its canonical text.
     pub preprocessing: &'a str,
-    /// Which views of a sample features are averaged over, beside the sample as it is:
+    /// Which views of a sample features are averaged over (logits, where the first layer
+    /// reads a map), beside the sample as it is:
     /// bit 0 its mirror image, bit 1 its middle enlarged, bit 2 a wider crop.
     pub views: u8,
 }

@@ -218,6 +218,10 @@ pub enum Layer {
         /// Index of the layer whose input is added.
         from: u8,
     },
+    /// `sign(x) sqrt(|x|)`, then the vector is brought to the length of the square root of
+    /// its number of elements: what [`crate::transform::Transform`] does before the first
+    /// layer, after pretrained ones. A map is read as one vector.
+    RootLength,
 }
 
 /// How many parameters a layer owns. They stand in this order.
@@ -249,9 +253,12 @@ impl Layer {
             }
             Self::Flatten => Some(Shape::flat(input.elements() as u32)),
             Self::Dropout { permille } => (*permille < 1000).then_some(input),
-            Self::Relu | Self::Relu6 | Self::HardSwish | Self::Silu | Self::Add { .. } => {
-                Some(input)
-            }
+            Self::Relu
+            | Self::Relu6
+            | Self::HardSwish
+            | Self::Silu
+            | Self::Add { .. }
+            | Self::RootLength => Some(input),
         };
         output.filter(Shape::is_sound)
     }

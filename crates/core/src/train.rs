@@ -46,6 +46,11 @@ pub struct Options {
     pub average: Option<f32>,
     /// Whether to make room for the best parameters so far: early stopping needs it.
     pub keep_best: bool,
+    /// The layers before this one learn at [`Self::slow_rate`] times the learning rate: they
+    /// are pretrained. 0 for none.
+    pub slow_layers: usize,
+    /// See [`Self::slow_layers`].
+    pub slow_rate: f32,
     /// Keeps few activations and computes the others again: less memory, more time, the
     /// same numbers.
     pub recompute: bool,
@@ -69,6 +74,8 @@ impl Options {
             clip_norm: None,
             average: None,
             keep_best: false,
+            slow_layers: 0,
+            slow_rate: 1.0,
             recompute: false,
             kernel,
         }

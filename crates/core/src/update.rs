@@ -120,6 +120,11 @@ impl Trainer<'_> {
                 0 => 0.0,
                 _ => lambdas.next().unwrap_or(0.0),
             };
+            let learning_rate = if layer < self.options.slow_layers {
+                learning_rate * self.options.slow_rate
+            } else {
+                learning_rate
+            };
             for (range, lambda) in ranges.into_iter().zip([lambda, 0.0]) {
                 let move_ = Move {
                     learning_rate,

@@ -6,6 +6,7 @@ use fieldtune_core::optimizer::Optimizer;
 
 use crate::extras::Extras;
 use crate::recipe::{Lambda, Normalise, Recipe, Shape};
+use crate::tail::Pretrained;
 use crate::views::ViewSet;
 
 /// What the user has fixed; `None` leaves the choice to the search.
@@ -13,6 +14,8 @@ use crate::views::ViewSet;
 pub struct Wishes {
     /// The head's layers.
     pub shape: Option<Shape>,
+    /// The backbone's own layers after the cut instead; a session puts them into `shape`.
+    pub tail: bool,
     /// The update rule.
     pub optimizer: Option<Optimizer>,
     /// Where the decay's coefficients come from.
@@ -38,6 +41,10 @@ const SEARCH_FROM: usize = 3;
 /// The recipes to try, the default first; never empty. `counts` are the samples of each
 /// class.
 pub fn candidates(wishes: &Wishes, counts: &[usize]) -> Vec<Recipe> {
+    if let Some(Shape::Tail(tail)) = &wishes.shape {
+        // Each takes long, so there is one.
+        return vec![wishes.applied_to(of_tail(tail))];
+    }
     let mut candidates: Vec<Recipe> = Vec::new();
     let fewest = counts.iter().min().copied().unwrap_or(0);
     let tried = if fewest < SEARCH_FROM { 1 } else { usize::MAX };
@@ -91,6 +98,28 @@ fn defaults() -> Vec<Recipe> {
     ]
 }
 
+/// How a pretrained tail is trained.
+fn of_tail(tail: &Pretrained) -> Recipe {
+    Recipe {
+        shape: Shape::Tail(tail.clone()),
+        views: ViewSet::ALL,
+        normalise: Normalise::Untouched,
+        whitening: Some(0.8),
+        optimizer: Optimizer::SGD,
+        learning_rate: 0.003,
+        epochs: 2,
+        least_steps: 200,
+        batch: 16,
+        decay: Mode::Structural,
+        lambda: Lambda::OverRows(30.0),
+        adversarial: Some(0.05),
+        extras: Extras {
+            towards_start: true,
+            ..Extras::default()
+        },
+    }
+}
+
 impl Wishes {
     /// The recipe with everything the user has fixed.
     fn applied_to(&self, mut recipe: Recipe) -> Recipe {
@@ -112,7 +141,12 @@ impl Wishes {
         }
         recipe.batch = self.batch.unwrap_or(recipe.batch);
         recipe.views = self.views.unwrap_or(recipe.views);
-        recipe.extras = self.extras;
+        // Pretrained weights are worth keeping.
+        let towards_start = recipe.extras.towards_start || self.extras.towards_start;
+        recipe.extras = Extras {
+            towards_start,
+            ..self.extras
+        };
         if recipe.shape == Shape::Prototype {
             // Not trained, so nothing else matters: candidates that differ in it are one.
             let untrained = (None, Lambda::Fixed(0.0), Mode::None);

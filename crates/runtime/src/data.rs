@@ -5,6 +5,7 @@ use fieldtune_core::head::Floats;
 use fieldtune_core::train::Samples;
 use fieldtune_core::transform::Transform;
 
+use crate::preprocess::View;
 use crate::recipe::Normalise;
 use crate::views::ViewSet;
 
@@ -59,6 +60,7 @@ impl Fitted {
     ) -> Self {
         let length = (data.features as f32).sqrt();
         match normalise {
+            Normalise::Untouched => Self::default(),
             Normalise::Length => Self {
                 length,
                 ..Self::default()
@@ -152,6 +154,20 @@ impl<'a> Data<'a> {
                 .iter()
                 .map(move |sample| (data.row(view, *sample), data.labels[*sample]))
         })
+    }
+
+    /// One view of the given samples `[n, F]`; empty when it is not held.
+    pub(crate) fn view_rows(&self, samples: &[usize], view: View) -> Vec<f32> {
+        let held = self.held.views().zip(self.views);
+        let matrix = held
+            .filter(|(held, _)| *held == view)
+            .map(|(_, m)| *m)
+            .next();
+        let rows = matrix.into_iter().flat_map(|matrix| {
+            let rows = samples.iter().map(|sample| self.row(matrix, *sample));
+            rows.flatten().copied()
+        });
+        rows.collect()
     }
 
     /// The features that samples are judged by, the mean of their wanted views `[n, F]`.

@@ -17,6 +17,7 @@ use crate::manifest::Manifest;
 use crate::preprocess::{self, View};
 use crate::samples::{SampleSet, Skipped};
 use crate::store;
+use crate::tail::{Pretrained, Tail};
 use crate::views::ViewSet;
 
 /// Largest sample file that is read, in bytes.
@@ -77,6 +78,7 @@ pub struct LazyBackbone {
     preprocessing: String,
     loaded: OnceLock<Backbone>,
     loading: Mutex<()>,
+    tail: OnceLock<Pretrained>,
 }
 
 impl LazyBackbone {
@@ -110,6 +112,7 @@ impl LazyBackbone {
             sha256,
             loaded: OnceLock::new(),
             loading: Mutex::new(()),
+            tail: OnceLock::new(),
         }
     }
 
@@ -160,6 +163,25 @@ impl LazyBackbone {
             }
         };
         Ok(self.loaded.get_or_init(|| backbone))
+    }
+
+    /// The layers after the cut, to be trained; read at the first call.
+    ///
+    /// # Errors
+    /// As [`Tail::import`]; `BadInput` when the file cannot be read.
+    pub fn tail(&self) -> Result<Pretrained> {
+        if let Some(tail) = self.tail.get() {
+            return Ok(tail.clone());
+        }
+        let tail = match &self.origin {
+            Origin::Memory(bytes) => Tail::import(&self.manifest, bytes, &self.cut)?,
+            Origin::File(path) => {
+                let bytes = store::read(path, MAX_BACKBONE_BYTES)?;
+                self.manifest.verify(&bytes, path)?;
+                Tail::import_beside(&self.manifest, &bytes, path, &self.cut)?
+            }
+        };
+        Ok(self.tail.get_or_init(|| Pretrained::new(tail)).clone())
     }
 
     /// Elements of a feature vector: from the network if it is loaded, else from the

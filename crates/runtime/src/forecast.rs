@@ -181,8 +181,18 @@ impl Job {
         memory.add("training", threads * (arena_bytes + views_bytes));
         if self.recipes.iter().any(|recipe| recipe.whitening.is_some()) {
             let rows = self.samples * self.views;
-            let once = Whitening::peak_bytes(rows, self.features);
+            let tail = self.recipes.iter().find_map(Recipe::tail);
+            let width = tail.map_or(self.features, |tail| tail.feature_elements());
+            let once = Whitening::peak_bytes(rows, width);
             memory.add("whitening", threads * once);
+        }
+        if let Some(tail) = self.recipes.iter().find_map(Recipe::tail) {
+            // The features that the tail gives before it is trained, twice, and a linear
+            // head's training on them, made before its own arena.
+            let rows = self.samples * self.views;
+            let inner = tail.feature_elements();
+            memory.add("tail", (tail.parameter_bytes() * 3) as u64);
+            memory.add("tail features", threads * (2 * rows * inner * float) as u64);
         }
         // Every candidate's outputs are kept; a fold's samples are copied to judge them, and
         // all samples to look for suspects and to learn where the classes lie.

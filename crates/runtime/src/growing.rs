@@ -86,6 +86,11 @@ impl Session {
             return Err(Error::new(ErrorKind::Usage, what));
         };
         let (head, digest) = record::head_with_digest(head_path)?;
+        if head.reads_map() && !self.settings().wishes.tail {
+            let what = "was trained with --head tail";
+            let remedy = "give --head tail again";
+            return Err(Error::at(ErrorKind::Usage, head_path, what, remedy));
+        }
         let cut = self.settings().cut.as_deref();
         let backbone = self.model().cut_at(cut.unwrap_or(&head.backbone.cut))?;
         head.require(&head_identity(&backbone, &head), head_path)?;

@@ -12,9 +12,10 @@ use crate::backbone::Identity;
 use crate::data::Fitted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::hexadecimal;
-use crate::recipe::logits;
+use crate::recipe::{logits, mean_logits};
 use crate::search::best;
 use crate::store;
+use crate::tail::training::reads_map;
 use crate::views::ViewSet;
 
 /// Largest head file read, in bytes.
@@ -298,20 +299,33 @@ impl Head {
         Err(Error::at(ErrorKind::Mismatch, path, what, remedy))
     }
 
+    /// Whether it judges each view's map and not the mean of the views' features.
+    pub fn reads_map(&self) -> bool {
+        reads_map(&self.network)
+    }
+
     /// Predictions for raw features `[n, F]`.
     ///
     /// # Errors
     /// `Failed` when the features do not fit the head.
     pub fn predict(&self, features: &[f32], kernel: Kernel) -> Result<Vec<Prediction>> {
+        self.predict_views(&[features], kernel)
+    }
+
+    /// Predictions for raw features of several views, each `[n, F]`, by the mean of their
+    /// logits.
+    ///
+    /// # Errors
+    /// `Failed` when the features do not fit the head.
+    pub fn predict_views(&self, views: &[&[f32]], kernel: Kernel) -> Result<Vec<Prediction>> {
         let classes = self.labels.len();
         let transform = self.fitted.transform();
-        let mut values = logits(
-            &self.network,
-            &self.parameters,
-            &transform,
-            features,
-            kernel,
-        )?;
+        let judge = |features: &&[f32]| {
+            let (network, parameters) = (&self.network, &self.parameters);
+            logits(network, parameters, &transform, features, kernel)
+        };
+        let mut values = mean_logits(views.iter().map(judge))?;
+        let features = views.first().copied().unwrap_or_default();
         probabilities(&mut values, classes, self.temperature);
         let rows = features.chunks_exact(self.backbone.features);
         let predictions = values.chunks_exact(classes).zip(rows);

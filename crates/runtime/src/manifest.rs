@@ -87,6 +87,9 @@ pub struct Manifest {
     /// theirs have one element.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fixed_inputs: BTreeMap<String, f32>,
+    /// The cut for training the layers after it (`--head tail`); may be absent.
+    #[serde(default)]
+    pub tail_cut: String,
     /// The input tensor.
     pub input: Input,
     /// How images become input tensors.
@@ -190,6 +193,7 @@ impl Manifest {
             license: String::new(),
             cuts: flags.cut.iter().cloned().collect(),
             default_cut: flags.cut.unwrap_or_default(),
+            tail_cut: String::new(),
             preprocessing: Preprocessing {
                 resize: flags.resize.unwrap_or(Resize::ShortSide),
                 resize_to: flags.resize_to.unwrap_or(larger_side),
@@ -283,6 +287,9 @@ impl Manifest {
             && !self.cuts.contains(&self.default_cut)
         {
             return Some("`default_cut` is not one of `cuts`".into());
+        }
+        if !self.tail_cut.is_empty() && !self.cuts.contains(&self.tail_cut) {
+            return Some("`tail_cut` is not one of `cuts`".into());
         }
         self.preprocessing.problem(&self.input)
     }

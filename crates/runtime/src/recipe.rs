@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::data::{Data, Fitted, Rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extras::{self, Extras};
+use crate::tail::{Pretrained, training};
 use crate::views::ViewSet;
 use crate::whitening::Whitening;
 
@@ -25,6 +26,8 @@ use crate::whitening::Whitening;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalise {
+    /// Nothing: layers that were trained on features as they are come first.
+    Untouched,
     /// Length.
     Length,
     /// Signed square root, then length.
@@ -43,6 +46,8 @@ pub enum Shape {
     Linear,
     /// Dense layers of these widths with ReLU, then one a class.
     Mlp(Vec<usize>),
+    /// The backbone's own layers after the cut, then one a class.
+    Tail(Pretrained),
 }
 
 /// The last layer's decay coefficient.
@@ -139,6 +144,7 @@ fn mode_name<S: serde::Serializer>(mode: &Mode, s: S) -> std::result::Result<S::
 impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let normalise = match self.normalise {
+            Normalise::Untouched => "features as they are",
             Normalise::Length => "features at equal length",
             Normalise::RootLength => "square-rooted features at equal length",
             Normalise::Standard => "standardised features",
@@ -148,6 +154,7 @@ impl fmt::Display for Recipe {
             Shape::Prototype => f.write_str("class means")?,
             Shape::Linear => f.write_str("linear head")?,
             Shape::Mlp(hidden) => write!(f, "MLP {hidden:?}")?,
+            Shape::Tail(tail) => write!(f, "pretrained layers after {:?}", tail.cut())?,
         }
         write!(f, " on {normalise} of {views}")?;
         if let Some(shrinkage) = self.whitening {
@@ -194,10 +201,26 @@ impl Recipe {
     /// `Usage` when the head would be too large or has too many layers or classes.
     pub fn network(&self, features: usize, classes: usize) -> Result<Network> {
         let hidden = match &self.shape {
+            Shape::Tail(tail) => {
+                let layers = u32::try_from(classes).ok();
+                let layers = layers.and_then(|classes| training::layers(tail, classes));
+                let network = layers.ok_or(fieldtune_core::Error::LayerTable);
+                return network
+                    .and_then(|layers| Network::new(&layers))
+                    .map_err(refused);
+            }
             Shape::Prototype | Shape::Linear => &[][..],
             Shape::Mlp(hidden) => hidden,
         };
         Network::mlp(features, hidden, classes).map_err(refused)
+    }
+
+    /// The pretrained layers, if it trains any.
+    pub fn tail(&self) -> Option<&Pretrained> {
+        match &self.shape {
+            Shape::Tail(tail) => Some(tail),
+            _ => None,
+        }
     }
 
     /// The engine's options for training on `rows` rows.
@@ -209,6 +232,14 @@ impl Recipe {
                 lambda: self.lambda.value(rows),
             },
             ..Options::new(self.batch.min(rows.max(1)), kernel)
+        };
+        let options = match &self.shape {
+            Shape::Tail(tail) => Options {
+                slow_layers: tail.layers().len(),
+                slow_rate: training::SLOW_RATE,
+                ..options
+            },
+            _ => options,
         };
         self.extras.add_to(options, self.adversarial)
     }
@@ -276,18 +307,26 @@ pub fn train(
     let fitted = Fitted::new(recipe.normalise, data, &trained, views);
     let mut rows = Rows::new(data, &trained, views, &fitted);
     let mut held_out = Rows::new(data, &held_out, views, &fitted);
+    // A tail's features are whitened where its linear head is made.
     let whitening = recipe
         .whitening
+        .filter(|_| !matches!(recipe.shape, Shape::Tail(_)))
         .and_then(|shrinkage| Whitening::fit(&rows, data, shrinkage, kernel));
     if let Some(whitening) = &whitening {
         whitening.apply(&mut rows.values);
         whitening.apply(&mut held_out.values);
     }
-    let (mut parameters, arena_bytes) = match recipe.shape {
-        Shape::Prototype => (prototype(&rows, &network), 0),
-        Shape::Linear | Shape::Mlp(_) => {
-            gradient(recipe, &network, [&rows, &held_out], seed, kernel)?
+    let start = match &recipe.shape {
+        Shape::Prototype | Shape::Linear => Some(prototype(&rows, &network)),
+        Shape::Mlp(_) => None,
+        Shape::Tail(tail) => {
+            let start = training::start(recipe, tail, data, &trained, seed, kernel);
+            Some(start?)
         }
+    };
+    let (mut parameters, arena_bytes) = match (&recipe.shape, start) {
+        (Shape::Prototype, Some(start)) => (start, 0),
+        (_, start) => gradient(recipe, &network, [&rows, &held_out], start, seed, kernel)?,
     };
     if let Some(whitening) = &whitening {
         // The first layer takes the whitening over: prediction does not know of it.
@@ -327,6 +366,7 @@ fn gradient(
     recipe: &Recipe,
     network: &Network,
     [rows, held_out]: [&Rows; 2],
+    start: Option<Vec<f32>>,
     seed: u64,
     kernel: Kernel,
 ) -> Result<(Vec<f32>, u64)> {
@@ -338,10 +378,8 @@ fn gradient(
     let plan = options.plan(network).map_err(refused)?;
     let mut arena = vec![0.0; plan.elements()];
     let mut trainer = Trainer::new(network, options, &mut arena, seed).map_err(refused)?;
-    if recipe.shape == Shape::Linear {
-        trainer
-            .parameters_mut()
-            .copy_from_slice(&prototype(rows, network));
+    if let Some(start) = start {
+        trainer.parameters_mut().copy_from_slice(&start);
     }
     let (mut order, mut labels) = (vec![0; count], vec![0; options.batch]);
     let (order, labels) = (&mut order[..], &mut labels[..]);
@@ -372,7 +410,13 @@ impl Trained {
     /// # Errors
     /// As [`Trained::logits`].
     pub fn judge(&self, data: &Data<'_>, samples: &[usize], kernel: Kernel) -> Result<Vec<f32>> {
-        self.logits(&data.mean_rows(samples, self.views), kernel)
+        if !training::reads_map(&self.network) {
+            return self.logits(&data.mean_rows(samples, self.views), kernel);
+        }
+        let views = self.views.views();
+        let matrices: Vec<Vec<f32>> = views.map(|v| data.view_rows(samples, v)).collect();
+        let of_view = |rows: &Vec<f32>| self.logits(rows, kernel);
+        mean_logits(matrices.iter().map(of_view))
     }
 
     /// Logits `[n, K]` of raw features `[n, F]`.
@@ -388,6 +432,25 @@ impl Trained {
             kernel,
         )
     }
+}
+
+/// The mean of several views' logits `[n, K]`.
+///
+/// # Errors
+/// The first of theirs.
+pub(crate) fn mean_logits(views: impl Iterator<Item = Result<Vec<f32>>>) -> Result<Vec<f32>> {
+    let (mut sum, mut count) = (Vec::new(), 0u16);
+    for view in views {
+        let view = view?;
+        count += 1;
+        sum.resize(view.len(), 0.0);
+        sum.iter_mut()
+            .zip(view)
+            .for_each(|(sum, value): (&mut f32, f32)| *sum += value);
+    }
+    let share = 1.0 / f32::from(count.max(1));
+    sum.iter_mut().for_each(|value| *value *= share);
+    Ok(sum)
 }
 
 /// Logits `[n, K]` of raw features `[n, F]` by any head, a few rows at a time so that

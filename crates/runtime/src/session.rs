@@ -28,7 +28,7 @@ use crate::head::{Head, Prediction, Provenance, Sets, Unknown};
 use crate::manifest::Manifest;
 use crate::model::Model;
 use crate::preprocess::View;
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Recipe, Shape};
 use crate::samples::{SampleSet, Skipped};
 use crate::search::{Found, HeldOut, Search};
 use crate::suspects::Suspect;
@@ -37,7 +37,7 @@ use crate::{sets, unknowns};
 
 pub use check::Checked;
 pub use predictor::Predictor;
-use rows::{all_skipped, first_skipped, groups, judged, known_labels, require_classes};
+use rows::{all_skipped, first_skipped, groups, judged, known_labels, require_classes, values};
 
 /// Which part of a job is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,13 +214,18 @@ impl Session {
     /// The backbone for training, cut where the user or the manifest says.
     fn backbone(&self) -> Result<LazyBackbone> {
         let manifest = self.model.manifest();
-        let cut = self
-            .settings
-            .cut
-            .as_deref()
-            .unwrap_or(&manifest.default_cut);
+        let usual = match self.settings.wishes.tail {
+            true => &manifest.tail_cut,
+            false => &manifest.default_cut,
+        };
+        let cut = self.settings.cut.as_deref().unwrap_or(usual);
         if cut.is_empty() {
-            let remedy = "choose one with --cut; `fieldtune inspect` lists them";
+            let remedy = match self.settings.wishes.tail {
+                true => {
+                    "choose one with --cut; `fieldtune inspect` says after which the layers can be trained"
+                }
+                false => "choose one with --cut; `fieldtune inspect` lists them",
+            };
             let path = Path::new(&manifest.file);
             return Err(Error::at(
                 ErrorKind::Usage,
@@ -232,6 +237,15 @@ impl Session {
         self.model.cut_at(cut)
     }
 
+    /// The settings with the tail of this backbone in its place, where one is wished for.
+    fn with_tail(&self, backbone: &LazyBackbone) -> Result<Settings> {
+        let mut settings = self.settings.clone();
+        if settings.wishes.tail {
+            settings.wishes.shape = Some(Shape::Tail(backbone.tail()?));
+        }
+        Ok(settings)
+    }
+
     /// What training on `set` would take. Loads and measures the backbone; trains
     /// nothing.
     ///
@@ -239,7 +253,9 @@ impl Session {
     /// When samples or backbone cannot be used, or flags contradict each other.
     pub fn forecast(&self, set: &SampleSet) -> Result<Forecast> {
         set.require_trainable()?;
-        forecast::forecast(&self.settings, self.kernel(), &self.backbone()?, set)
+        let backbone = self.backbone()?;
+        let settings = self.with_tail(&backbone)?;
+        forecast::forecast(&settings, self.kernel(), &backbone, set)
     }
 
     /// Trains a head on the labelled samples of `set`, whose bytes `sources` give in the
@@ -276,7 +292,7 @@ impl Session {
         let Some(limit_bytes) = self.settings.memory_bytes else {
             return Ok(());
         };
-        let mut settings = self.settings.clone();
+        let mut settings = self.with_tail(backbone)?;
         settings.wishes.views = Some(views);
         let forecast = forecast::forecast(&settings, self.kernel(), backbone, set)?;
         forecast.memory.require(limit_bytes)
@@ -294,7 +310,7 @@ impl Session {
         start: Instant,
         progress: &dyn Progress,
     ) -> Result<Outcome> {
-        let values: Vec<&[f32]> = matrices.iter().map(|matrix| &matrix.values[..]).collect();
+        let values = values(matrices);
         let matrix = &matrices[0];
         require_classes(set, matrix)?;
         let labels: Vec<u16> = matrix.labels.iter().map(|label| *label as u16).collect();
@@ -308,7 +324,8 @@ impl Session {
             classes: set.labels.len(),
         };
         let features = start.elapsed().as_secs_f64();
-        let found = self.search(&data, progress)?;
+        let wishes = self.with_tail(backbone)?.wishes;
+        let found = self.search(&wishes, &data, progress)?;
         let search = start.elapsed().as_secs_f64() - features;
         let rows: Vec<usize> = (0..data.len()).collect();
         let trained = recipe::train(
@@ -318,14 +335,18 @@ impl Session {
             self.settings.seed,
             self.kernel(),
         )?;
-        let unknowns = unknowns::fit(
-            found.recipe.normalise,
-            trained.views,
-            &data,
-            &trained.fitted,
-            self.settings.seed,
-            self.settings.false_alarms.unwrap_or(unknowns::FALSE_ALARMS),
-        );
+        let unknowns = match &found.recipe.shape {
+            // Distances between maps say little, and trained layers move the features.
+            Shape::Tail(_) => unknowns::Fit::nothing(data.len()),
+            _ => unknowns::fit(
+                found.recipe.normalise,
+                trained.views,
+                &data,
+                &trained.fitted,
+                self.settings.seed,
+                self.settings.false_alarms.unwrap_or(unknowns::FALSE_ALARMS),
+            ),
+        };
         let train = start.elapsed().as_secs_f64() - features - search;
         let arena_bytes = trained.arena_bytes;
         progress.at(Stage::Curve, 0, 1);
@@ -377,7 +398,8 @@ impl Session {
     ) -> Result<Evaluated> {
         let known = known_labels(head, head_path, set)?;
         let predictor = self.predictor(head, head_path)?;
-        let matrix = predictor.features(set, sources, progress)?;
+        let matrices = predictor.features(set, sources, progress)?;
+        let matrix = &matrices[0];
         if matrix.labels.is_empty() {
             let reason = matrix
                 .skipped
@@ -391,7 +413,7 @@ impl Session {
                 "give readable images",
             ));
         }
-        let predictions = head.predict(&matrix.values, self.kernel())?;
+        let predictions = head.predict_views(&values(&matrices), self.kernel())?;
         let truth: Vec<usize> = matrix.labels.iter().map(|label| known[*label]).collect();
         let probabilities: Vec<f32> = predictions
             .iter()
@@ -407,7 +429,7 @@ impl Session {
                     prediction,
                 })
                 .collect(),
-            skipped: all_skipped(set, &matrix),
+            skipped: all_skipped(set, matrix),
         })
     }
 
@@ -452,8 +474,8 @@ impl Session {
         Ok(matrices)
     }
 
-    fn search(&self, data: &Data<'_>, progress: &dyn Progress) -> Result<Found> {
-        let candidates = self.candidates(data);
+    fn search(&self, wishes: &Wishes, data: &Data<'_>, progress: &dyn Progress) -> Result<Found> {
+        let candidates = self.candidates(wishes, data);
         self.search_among(&candidates, data, progress)
     }
 

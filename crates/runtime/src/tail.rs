@@ -8,10 +8,13 @@
 
 mod import;
 mod operators;
+pub(crate) mod training;
 mod weights;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::Path;
+use std::sync::Arc;
 
 use fieldtune_core::network::{Layer, Network};
 
@@ -20,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::inspect;
 use crate::manifest::Manifest;
 pub(crate) use import::draft;
+use serde::{Serialize, Serializer};
 
 /// Why a tail cannot be trained.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +62,41 @@ pub struct Tail {
     classifier: usize,
 }
 
+/// A tail that recipes share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pretrained(Arc<Tail>);
+
+impl Pretrained {
+    /// To be shared.
+    pub fn new(tail: Tail) -> Self {
+        Self(Arc::new(tail))
+    }
+}
+
+impl std::ops::Deref for Pretrained {
+    type Target = Tail;
+
+    fn deref(&self) -> &Tail {
+        &self.0
+    }
+}
+
+// Its numbers are finite, so it equals itself.
+impl Eq for Pretrained {}
+
+impl Hash for Pretrained {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.cut.hash(state);
+    }
+}
+
+/// As the name of its cut.
+impl Serialize for Pretrained {
+    fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        s.serialize_str(&self.cut)
+    }
+}
+
 impl Tail {
     /// Reads the layers after the tensor `cut` of an ONNX file.
     ///
@@ -66,7 +105,19 @@ impl Tail {
     /// operator and the nearest later cut that works, when the engine has no such layer or
     /// nothing is left to train.
     pub fn import(manifest: &Manifest, bytes: &[u8], cut: &str) -> Result<Self> {
-        let file = Path::new(&manifest.file);
+        Self::import_beside(manifest, bytes, Path::new(&manifest.file), cut)
+    }
+
+    /// The same for a file at `file`, which may have weights in side files beside it.
+    ///
+    /// # Errors
+    /// As [`Tail::import`].
+    pub fn import_beside(
+        manifest: &Manifest,
+        bytes: &[u8],
+        file: &Path,
+        cut: &str,
+    ) -> Result<Self> {
         let graph = backbone::graph(&Question {
             bytes,
             file,
@@ -111,6 +162,16 @@ impl Tail {
             .table(self.classifier)
             .map(|table| table.parameter_elements());
         &self.parameters[..elements.unwrap_or(0)]
+    }
+
+    /// Elements of the features that the classifier reads.
+    pub fn feature_elements(&self) -> usize {
+        self.body().map_or(0, |(network, _)| network.classes())
+    }
+
+    /// Size of all parameters, those of the network's own classifier included.
+    pub fn parameter_bytes(&self) -> usize {
+        self.parameters.len() * size_of::<f32>()
     }
 
     /// The whole tail with the network's own classifier: its outputs are those of the ONNX

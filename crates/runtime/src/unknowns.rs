@@ -37,6 +37,16 @@ pub struct Fit {
     pub scores: Vec<Option<f32>>,
 }
 
+impl Fit {
+    /// Nothing is known of so many samples.
+    pub fn nothing(samples: usize) -> Self {
+        Self {
+            unknown: Unknown::default(),
+            scores: vec![None; samples],
+        }
+    }
+}
+
 /// Learns where the classes lie. `false_alarms`, 0 to below 1, is the share of new samples
 /// of trained classes that may be called unknown; with n held-out samples the least that
 /// can be kept is 1 / (n + 1), and a smaller one is treated as that. Nothing is learned

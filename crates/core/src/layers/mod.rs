@@ -9,6 +9,7 @@ mod depthwise;
 pub(crate) mod dropout;
 mod norm;
 mod pool;
+mod root;
 mod window;
 
 pub(crate) use window::Axis;
@@ -62,7 +63,8 @@ impl Layer {
             | Self::MaxPool(_)
             | Self::BatchNorm { .. }
             | Self::HardSwish
-            | Self::Silu => Needs::Input,
+            | Self::Silu
+            | Self::RootLength => Needs::Input,
             _ => Needs::Nothing,
         }
     }
@@ -120,6 +122,7 @@ impl Job<'_> {
             Layer::Relu6 => activation::relu6(values),
             Layer::HardSwish => activation::hard_swish(values),
             Layer::Silu => activation::silu(values),
+            Layer::RootLength => root::forward(values, self.width()),
             Layer::BatchNorm { channels } => {
                 self.batch_norm(channels)
                     .forward(values, own.weights, own.biases, own.constants);
@@ -172,12 +175,18 @@ impl Job<'_> {
             Layer::Relu6 => activation::relu6_backward(kept, dy),
             Layer::HardSwish => activation::hard_swish_backward(kept, dy),
             Layer::Silu => activation::silu_backward(kept, dy),
+            Layer::RootLength => root::backward(kept, dy, self.width()),
             Layer::BatchNorm { channels } => {
                 self.batch_norm(channels)
                     .backward_input(dy, own.weights, own.constants);
             }
             _ => {}
         }
+    }
+
+    /// Elements of one sample before the layer.
+    fn width(&self) -> usize {
+        self.network.width(self.index)
     }
 
     /// Positions of a channel before the layer.

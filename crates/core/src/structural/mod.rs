@@ -286,6 +286,11 @@ impl Net<'_> {
                     raw: x.raw && other.raw,
                 }
             }
+            // Every element becomes one of mean square 1, about as alike as before.
+            Layer::RootLength => Tensor {
+                moments: m.map(|moment| correlation(moment, m[OWN])),
+                ..x
+            },
             Layer::Input(_) => x,
         }
     }
@@ -422,6 +427,8 @@ impl Net<'_> {
                 d[OWN] *= dropout(permille);
                 d
             }),
+            // The slope at the rms r of the input: sqrt(1 / r) / (2 sqrt(r)).
+            Layer::RootLength => above.map(|d| d.map(|d| d / (4.0 * m[OWN]))),
             Layer::Input(_) | Layer::Add { .. } => above,
         }
     }

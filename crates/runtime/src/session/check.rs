@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::candidates;
+use crate::candidates::{self, Wishes};
 use crate::data::Data;
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::{FeatureMatrix, Source};
@@ -118,12 +118,12 @@ impl Session {
     }
 
     /// The recipes that are worth trying, the default first.
-    pub(super) fn candidates(&self, data: &Data<'_>) -> Vec<Recipe> {
+    pub(super) fn candidates(&self, wishes: &Wishes, data: &Data<'_>) -> Vec<Recipe> {
         let mut counts = vec![0; data.classes];
         data.labels
             .iter()
             .for_each(|label| counts[usize::from(*label)] += 1);
-        candidates::candidates(&self.settings.wishes, &counts)
+        candidates::candidates(wishes, &counts)
     }
 
     /// As many threads as the settings say.
@@ -164,7 +164,7 @@ impl Session {
         if data.classes < 2 || !(0..data.classes).all(present) {
             return Ok(None);
         }
-        let candidates = self.candidates(data);
+        let candidates = self.candidates(&self.settings.wishes, data);
         let first = candidates.get(..1).unwrap_or_default();
         self.search_among(first, data, progress).map(Some)
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::rows::mean;
+use super::rows::{mean, values};
 use super::{Progress, Session, head_identity};
 use crate::error::Result;
 use crate::features::{FeatureMatrix, LazyBackbone, Source};
@@ -61,9 +61,11 @@ impl Predictor<'_> {
         progress: &dyn Progress,
     ) -> Result<Vec<std::result::Result<Prediction, String>>> {
         let nothing = SampleSet::default();
-        let matrix = self.features(&nothing, sources, progress)?;
+        let matrices = self.features(&nothing, sources, progress)?;
+        let matrix = &matrices[0];
         let mut results = vec![Err(String::new()); sources.len()];
-        let predictions = self.head.predict(&matrix.values, self.session.kernel())?;
+        let views = values(&matrices);
+        let predictions = self.head.predict_views(&views, self.session.kernel())?;
         for (row, prediction) in matrix.rows.iter().zip(predictions) {
             results[*row] = Ok(prediction);
         }
@@ -74,21 +76,25 @@ impl Predictor<'_> {
         Ok(results)
     }
 
-    /// Mean features of the head's views.
+    /// What the head judges: the mean of its views' features, or every view's map. Never
+    /// empty.
     pub(super) fn features(
         &self,
         set: &SampleSet,
         sources: &[Source<'_>],
         progress: &dyn Progress,
-    ) -> Result<FeatureMatrix> {
+    ) -> Result<Vec<FeatureMatrix>> {
         let (session, head) = (self.session, self.head);
         let matrices = session.features(&self.backbone, set, sources, head.views, progress)?;
-        let matrix = mean(matrices);
-        if !matrix.rows.is_empty() {
+        let matrices = match head.reads_map() {
+            true => matrices,
+            false => vec![mean(matrices)],
+        };
+        if let Some(matrix) = matrices.first().filter(|matrix| !matrix.rows.is_empty()) {
             let mut found = head_identity(&self.backbone, head);
             found.features = matrix.features;
             head.require(&found, self.head_path)?;
         }
-        Ok(matrix)
+        Ok(matrices)
     }
 }

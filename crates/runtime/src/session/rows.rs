@@ -25,6 +25,12 @@ pub(super) fn mean(matrices: Vec<FeatureMatrix>) -> FeatureMatrix {
     mean
 }
 
+/// The features of each matrix.
+pub(super) fn values(matrices: &[FeatureMatrix]) -> Vec<&[f32]> {
+    let values = matrices.iter().map(|matrix| matrix.values.as_slice());
+    values.collect()
+}
+
 /// Whether enough samples could be read: one of each class.
 pub(super) fn require_classes(set: &SampleSet, matrix: &FeatureMatrix) -> Result<()> {
     let missing = (0..set.labels.len()).find(|label| !matrix.labels.contains(label));
