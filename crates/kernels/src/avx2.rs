@@ -9,27 +9,46 @@ const WIDTH: usize = 16;
 
 /// The kernel, where this CPU and its operating system support it.
 pub(crate) fn detect() -> Option<Kernel> {
-    const FMA: u32 = 1 << 12;
-    const OSXSAVE: u32 = 1 << 27;
-    const AVX: u32 = 1 << 28;
-    const AVX2: u32 = 1 << 5;
-    const YMM_AND_XMM: u64 = 0b110;
-    let needed = FMA | OSXSAVE | AVX;
-    if __cpuid(0).eax < 7
-        || __cpuid(1).ecx & needed != needed
-        || __cpuid_count(7, 0).ebx & AVX2 == 0
-    {
-        return None;
-    }
-    // SAFETY: 1. OSXSAVE is set, so the XGETBV instruction exists. 2. Register 0
-    // exists on every such CPU.
-    let enabled = unsafe { xgetbv() };
-    (enabled & YMM_AND_XMM == YMM_AND_XMM).then_some(Kernel {
+    supports_avx2().then_some(Kernel {
         name: "avx2+fma",
         rows: ROWS,
         width: WIDTH,
         run,
     })
+}
+
+/// Whether this CPU and its operating system support AVX2 and fused multiply-add.
+pub(crate) fn supports_avx2() -> bool {
+    const AVX2: u32 = 1 << 5;
+    const YMM_AND_XMM: u64 = 0b110;
+    supports(AVX2, YMM_AND_XMM)
+}
+
+/// Whether this CPU and its operating system support AVX-512F as well.
+pub(crate) fn supports_avx512() -> bool {
+    const AVX2: u32 = 1 << 5;
+    const AVX512F: u32 = 1 << 16;
+    const ZMM_AND_SMALLER: u64 = 0b1110_0110;
+    supports(AVX2 | AVX512F, ZMM_AND_SMALLER)
+}
+
+/// Whether the CPU has fused multiply-add and the `extended` features (bits of EBX of leaf
+/// 7), and the operating system saves the registers `saved`.
+fn supports(extended: u32, saved: u64) -> bool {
+    const FMA: u32 = 1 << 12;
+    const OSXSAVE: u32 = 1 << 27;
+    const AVX: u32 = 1 << 28;
+    let needed = FMA | OSXSAVE | AVX;
+    if __cpuid(0).eax < 7
+        || __cpuid(1).ecx & needed != needed
+        || __cpuid_count(7, 0).ebx & extended != extended
+    {
+        return false;
+    }
+    // SAFETY: 1. OSXSAVE is set, so the XGETBV instruction exists. 2. Register 0
+    // exists on every such CPU.
+    let enabled = unsafe { xgetbv() };
+    enabled & saved == saved
 }
 
 /// Which register sets the operating system saves.

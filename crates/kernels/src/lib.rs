@@ -22,6 +22,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod blocked;
 mod lanes;
 mod math;
 mod matrix;
@@ -31,6 +32,7 @@ mod product;
 #[cfg(feature = "sgemm")]
 mod sgemm;
 
+pub use blocked::{BLOCK_CHANNELS, Convolver, Depthwise, Product};
 pub use math::{exp, ln, sqrt};
 pub use matrix::Matrix;
 pub use product::{Kernel, multiply, multiply_strided};

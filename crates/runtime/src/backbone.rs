@@ -4,8 +4,8 @@
 //!
 //! `onnx` reads a file, `check` and `limits` refuse what would take all memory, `side`
 //! reads weights from other files, `pin` fixes the inputs, `rewrite` says old operators in
-//! new ones, `analyse` infers shapes, and
-//! `blame` says which node is at fault where that fails.
+//! new ones, `analyse` infers shapes, and `blame` says which node is at fault where that
+//! fails. `operators` computes in place of tract what this project computes faster.
 
 mod analyse;
 mod blame;
@@ -14,6 +14,7 @@ mod graph;
 mod guard;
 mod limits;
 mod onnx;
+mod operators;
 mod pin;
 mod rewrite;
 mod side;
@@ -89,7 +90,18 @@ impl Backbone {
     /// is damaged, keeps weights in other files, contradicts the manifest's input, or uses
     /// what tract cannot run; then the node and the nearest cut before it are named.
     pub fn load(manifest: &Manifest, bytes: &[u8], cut: &str) -> Result<Self> {
-        Self::load_at(manifest, bytes, Path::new(&manifest.file), None, cut)
+        let file = Path::new(&manifest.file);
+        Self::load_at(manifest, bytes, (file, None), cut, Operators::Own)
+    }
+
+    /// As [`Backbone::load`] with tract's operators only: for tests and benches that compare.
+    ///
+    /// # Errors
+    /// As [`Backbone::load`].
+    #[doc(hidden)]
+    pub fn load_plain(manifest: &Manifest, bytes: &[u8], cut: &str) -> Result<Self> {
+        let file = Path::new(&manifest.file);
+        Self::load_at(manifest, bytes, (file, None), cut, Operators::Tract)
     }
 
     /// As [`Backbone::load`], of the file at `path`, whose bytes are `bytes`. Weights may be
@@ -99,20 +111,22 @@ impl Backbone {
     /// As [`Backbone::load`]; `BadInput` when such a file is missing, too short, or outside
     /// the folder.
     pub fn load_beside(manifest: &Manifest, bytes: &[u8], path: &Path, cut: &str) -> Result<Self> {
-        Self::load_at(manifest, bytes, path, folder_of(path), cut)
+        let place = (path, folder_of(path));
+        Self::load_at(manifest, bytes, place, cut, Operators::Own)
     }
 
     fn load_at(
         manifest: &Manifest,
         bytes: &[u8],
-        file: &Path,
-        folder: Option<&Path>,
+        (file, folder): (&Path, Option<&Path>),
         cut: &str,
+        operators: Operators,
     ) -> Result<Self> {
         let source = Source {
             bytes,
             file,
             folder,
+            operators,
             wanted: Wanted {
                 input: Some(&manifest.input),
                 fixed: &manifest.fixed_inputs,
@@ -293,6 +307,16 @@ struct Source<'a> {
     /// Where weights in other files are.
     folder: Option<&'a Path>,
     wanted: Wanted<'a>,
+    operators: Operators,
+}
+
+/// Who computes.
+#[derive(Clone, Copy, PartialEq)]
+enum Operators {
+    /// `operators.rs` where it can, else tract.
+    Own,
+    /// tract everywhere.
+    Tract,
 }
 
 impl Source<'_> {
@@ -322,7 +346,14 @@ impl Source<'_> {
         let mut parsed = Parsed::new(document, pinned, None)?;
         parsed.analyse(None)?;
         let model = parsed.model;
-        let work = || -> TractResult<TypedModel> { model.into_typed()?.into_optimized() };
+        let work = || -> TractResult<TypedModel> {
+            let mut model = model.into_typed()?.into_decluttered()?;
+            if self.operators == Operators::Own {
+                model = operators::replace(model)?;
+            }
+            model.optimize()?;
+            Ok(model)
+        };
         let unplaced = |reason| {
             Trouble::Fault(Fault {
                 tensor: None,
@@ -449,6 +480,7 @@ pub(crate) fn graph(question: &Question<'_>) -> Result<Answer> {
         bytes: question.bytes,
         file,
         folder: folder_of(file),
+        operators: Operators::Tract,
         wanted: Wanted {
             input: question.input,
             fixed: question.fixed,
