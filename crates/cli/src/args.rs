@@ -53,6 +53,9 @@ pub enum Command {
         after_help = "Example:\n  fieldtune watch birds.head incoming/ --json >> birds.jsonl"
     )]
     Watch(crate::watch::WatchArgs),
+    /// Write a head and its backbone as one ONNX file that gives probabilities
+    #[command(after_help = EXPORT_HELP)]
+    Export(ExportArgs),
     /// Look into head files
     #[command(subcommand)]
     Head(HeadCommand),
@@ -70,6 +73,45 @@ pub enum Command {
     /// Print a page of the manual
     #[command(after_help = "Example:\n  fieldtune man train | man -l -")]
     Man(crate::manual::ManArgs),
+}
+
+const EXPORT_HELP: &str = "\
+The output `probabilities` is what `predict` gives, to 1e-4. `predict` averages what the backbone
+makes of several views of a picture. The mirror image is made inside the file; the near and the
+far view are cut out of the picture anew, so each is an input of its own. --views original makes
+a file with one input whose probabilities differ from those of `predict`; for an exact file with
+one input, train with --views original or --views mirrored. The file's metadata says how each
+input is made of a picture, the labels in their order, and what the head was trained on and from.
+
+Example:
+  fieldtune export birds.head -o birds.onnx
+  fieldtune export birds.head -o birds-head.onnx --head-only";
+
+/// Flags of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The head file
+    pub head: PathBuf,
+    /// The ONNX file to write
+    #[arg(short, long, value_name = "FILE.onnx")]
+    pub output: PathBuf,
+    /// Without the backbone: features in, probabilities out
+    #[arg(long, conflicts_with = "views")]
+    pub head_only: bool,
+    /// Only these of the views that the head uses: a faster file, other probabilities
+    /// [default: all that the head uses]
+    #[arg(long, value_enum, value_name = "VIEWS")]
+    pub views: Option<ViewsChoice>,
+    /// A second output, `unknown_score`: above `fieldtune.unknown_above` in the metadata a
+    /// sample is of no class
+    #[arg(long)]
+    pub unknown: bool,
+    /// The backbone.
+    #[command(flatten)]
+    pub backbone: BackboneArgs,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Commands on head files.

@@ -10,6 +10,7 @@ mod config;
 mod demo;
 mod doctor;
 mod evaluate;
+mod export;
 mod head;
 mod inspect;
 mod manual;
@@ -46,6 +47,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Head(HeadCommand::Show { head, json }) => head::show(&head, json),
     }
 }

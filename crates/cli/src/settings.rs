@@ -177,15 +177,20 @@ fn wishes(args: &TrainingArgs) -> Result<Wishes> {
         },
         epochs: args.epochs,
         batch: args.batch.map(|batch| batch as usize),
-        views: match args.views {
-            None | Some(ViewsChoice::Auto) => None,
-            Some(ViewsChoice::Original) => Some(ViewSet::ORIGINAL),
-            Some(ViewsChoice::Mirrored) => Some(ViewSet::MIRRORED),
-            Some(ViewsChoice::Zoomed) => Some(ViewSet::ZOOMED),
-            Some(ViewsChoice::All) => Some(ViewSet::ALL),
-        },
+        views: args.views.and_then(views),
         extras: extras(args)?,
     })
+}
+
+/// The views a flag names; `None` leaves the choice open.
+pub fn views(choice: ViewsChoice) -> Option<ViewSet> {
+    match choice {
+        ViewsChoice::Auto => None,
+        ViewsChoice::Original => Some(ViewSet::ORIGINAL),
+        ViewsChoice::Mirrored => Some(ViewSet::MIRRORED),
+        ViewsChoice::Zoomed => Some(ViewSet::ZOOMED),
+        ViewsChoice::All => Some(ViewSet::ALL),
+    }
 }
 
 fn optimizer(args: &TrainingArgs) -> Result<Option<Optimizer>> {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// The most directions a head keeps.
 pub const MAX_DIRECTIONS: usize = 8;
 /// Part of the squared distance to the centre that is taken off.
-const CENTRE_SHARE: f32 = 0.25;
+pub const CENTRE_SHARE: f32 = 0.25;
 
 /// What a head knows about the place of its classes. The default knows nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

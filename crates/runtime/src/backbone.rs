@@ -10,6 +10,7 @@
 mod analyse;
 mod blame;
 mod check;
+pub(crate) mod export;
 mod graph;
 mod guard;
 mod limits;

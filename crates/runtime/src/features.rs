@@ -141,6 +141,23 @@ impl LazyBackbone {
         self.loaded.get().is_some()
     }
 
+    /// The bytes of the ONNX file.
+    ///
+    /// # Errors
+    /// `BadInput` when the file changed since [`LazyBackbone::file`].
+    pub fn bytes(&self) -> Result<Cow<'static, [u8]>> {
+        let path = match &self.origin {
+            Origin::Memory(bytes) => return Ok(Cow::Borrowed(bytes)),
+            Origin::File(path) => path,
+        };
+        let bytes = store::read(path, MAX_BACKBONE_BYTES)?;
+        if backbone::digest(&bytes, path)? != self.sha256 {
+            let what = "changed while it was in use";
+            return Err(Error::at(ErrorKind::BadInput, path, what, "run again"));
+        }
+        Ok(Cow::Owned(bytes))
+    }
+
     /// The network, read and optimised at the first call; other threads wait for it.
     ///
     /// # Errors

@@ -15,6 +15,12 @@
 //!
 //! The arithmetic of training is in crate `fieldtune-core`, flags and printing in
 //! `fieldtune-cli`. Only `backbone.rs` and its modules name tract.
+//! beforehand what it will take, [`evaluation`] and [`report`] what came of it,
+//! [`export`] makes an ONNX file of it.
+//! [`store`] is the one place that writes files, [`error`] the one error type.
+//!
+//! The arithmetic of training is in crate `fieldtune-core`, flags and printing in
+//! `fieldtune-cli`. Only `backbone.rs` and `backbone/` name tract.
 
 #![forbid(unsafe_code)]
 
@@ -28,6 +34,7 @@ pub mod data;
 pub mod doctor;
 pub mod error;
 pub mod evaluation;
+pub mod export;
 pub mod extras;
 pub mod features;
 pub mod forecast;

@@ -96,6 +96,28 @@ impl View {
             Self::Far => "far",
         }
     }
+
+    /// In words: which part of a picture it shows.
+    pub fn crop(self, preprocessing: &Preprocessing) -> String {
+        let resize_to = preprocessing.resize_to;
+        match (self, preprocessing.resize) {
+            (Self::Mirrored, _) => "as the original, left and right swapped".into(),
+            (Self::Near, _) => format!(
+                "the part of the picture that the original shows, of it the middle, 1/{NEARER} as \
+                 high and as wide, resized to height and width in one step"
+            ),
+            (Self::Far, Resize::ShortSide) => {
+                "short side to the larger of height and width, then the middle".into()
+            }
+            (Self::Original, Resize::ShortSide) => {
+                format!("short side to {resize_to} pixels, then the middle")
+            }
+            (_, Resize::Stretch) => "all of it, resized to height and width".into(),
+            (_, Resize::Letterbox) => {
+                "all of it, its shape kept, in the middle; the rest is 0 after scaling".into()
+            }
+        }
+    }
 }
 
 /// How images become input tensors: value = (level - mean) * scale, level in 0..=255.
