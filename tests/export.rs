@@ -37,7 +37,7 @@ fn head_on(views: &str) -> PathBuf {
         .arg(demo_samples())
         .arg("-o")
         .arg(&path);
-    command.args(["--head", "mlp:16", "--views", views]);
+    command.args(["--head", "mlp:16", "--views", views, "--time", "2s"]);
     run(&mut command).succeeded();
     path
 }
@@ -152,8 +152,8 @@ fn the_file_of_a_default_head_gives_what_predict_gives() {
 }
 
 #[test]
-fn files_of_all_sets_of_views_give_what_predict_gives() {
-    for (views, inputs) in [("original", 1), ("mirrored", 1), ("zoomed", 3), ("all", 3)] {
+fn files_of_several_sets_of_views_give_what_predict_gives() {
+    for (views, inputs) in [("original", 1), ("zoomed", 3), ("all", 3)] {
         let head = head_on(views);
         let (onnx, said) = exported(&head, &[]);
         assert_eq!(said["inputs"].as_array().unwrap().len(), inputs, "{views}");
