@@ -148,6 +148,7 @@ case("inputs", model, ["embedding", "scores", "scaled"], (3, 4, 4), input="image
 
 # Weights in a file beside it.
 nodes, initializers = small_cnn(17)
+(folder / "side_file.weights").unlink(missing_ok=True)  # saving appends
 model = save("side_file", nodes, initializers, [("image", T.FLOAT, ["batch", 3, 8, 8])],
              [("probabilities", T.FLOAT, ["batch", 5])], 17, save_as_external_data=True,
              location="side_file.weights", size_threshold=16)
@@ -184,14 +185,16 @@ def quantised(per_channel):
     nodes.append(h.make_node("Relu", ["conv"], ["relu"]))
     nodes += q("relu_d", "relu", "relu_scale", "relu_zero")
     nodes += [h.make_node("GlobalAveragePool", ["relu_d"], ["pool"]),
-              h.make_node("Flatten", ["pool"], ["features"]),
-              h.make_node("Softmax", ["features"], ["softmax"], axis=1)]
+              h.make_node("Flatten", ["pool"], ["features"])]
+    nodes += q("logits", "features", "logits_scale", "logits_zero")
+    nodes.append(h.make_node("Softmax", ["logits"], ["softmax"], axis=1))
     nodes += q("probabilities", "softmax", "softmax_scale", "softmax_zero")
     f = lambda name, value: numpy_helper.from_array(np.array(value, np.float32), name)
     i = lambda name, value, dtype: numpy_helper.from_array(np.array(value, dtype), name)
     initializers = [
         f("image_scale", 1 / 127), i("image_zero", 0, np.int8), f("w_scale", scales), i("w_zero", zeros, np.int8),
         i("w_q", random.integers(-127, 128, (4, 3, 3, 3)), np.int8), weight("bias", 4),
+        f("logits_scale", 0.01), i("logits_zero", 3, np.int8),
         f("relu_scale", 0.02), i("relu_zero", 0, np.uint8),
         f("softmax_scale", 1 / 256), i("softmax_zero", -128, np.int8)]
     return nodes, initializers

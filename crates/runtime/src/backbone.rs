@@ -342,7 +342,8 @@ impl Source<'_> {
     }
 
     fn attempt(&self, tensors: &[String]) -> std::result::Result<Prepared, Trouble> {
-        let (document, pinned) = self.document(tensors)?;
+        let (mut document, pinned) = self.document(tensors)?;
+        rewrite::spell_out_quantisers(&mut document);
         let shape = pinned.shape.clone();
         let mut parsed = Parsed::new(document, pinned, None)?;
         parsed.analyse(None)?;

@@ -181,6 +181,9 @@ pub fn inspect_with(bytes: &[u8], file: &Path, wishes: &Wishes<'_>) -> Result<In
         cut: wishes.cut,
     })?;
     let mut found = survey(&answer.graph);
+    if found.cuts.is_empty() {
+        return Err(nowhere(file, &answer.broken));
+    }
     found.outputs = answer.outputs;
     found.broken = answer.broken;
     found.suggestions = suggest(&found.cuts, wishes.default_cut);
@@ -198,6 +201,19 @@ pub fn inspect_with(bytes: &[u8], file: &Path, wishes: &Wishes<'_>) -> Result<In
         found.cuts = every(&answer.graph, found.cuts);
     }
     Ok(found)
+}
+
+/// The error about a network without cuts.
+fn nowhere(file: &Path, broken: &[Broken]) -> Error {
+    let what = match broken.first() {
+        Some(node) => format!(
+            "has the node {} of the operator {}, which cannot be run here ({}), and no cut before it",
+            node.node, node.operator, node.reason
+        ),
+        None => "has no tensor at which it can be cut".into(),
+    };
+    let remedy = "export the network again, or use another";
+    Error::at(ErrorKind::BadInput, file, what, remedy)
 }
 
 /// A node that works on the sample, with what it costs.

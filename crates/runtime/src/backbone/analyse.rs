@@ -198,16 +198,19 @@ impl Parsed {
         let Some(node) = self.nodes.get(&id) else {
             return Ok(());
         };
-        let largest = MAX_TENSOR_ELEMENTS as f64;
-        let most = most_elements(
+        let inputs = Inputs {
+            parsed: self,
             node,
-            &Inputs {
-                parsed: self,
-                node,
-                id,
-            },
-        );
-        match most {
+            id,
+        };
+        let perm = node.attribute.iter().find(|it| it.name == "perm");
+        let rank = inputs.shape(0).map(|shape| shape.len());
+        if perm.is_some_and(|perm| rank.is_some_and(|rank| rank != perm.ints.len())) {
+            let what = format!("permutes other axes than there are in {}", node_name(node));
+            return Err(bad(&self.file, what, "export the network again").into());
+        }
+        let largest = MAX_TENSOR_ELEMENTS as f64;
+        match most_elements(node, &inputs) {
             // Not a number counts as too large.
             Some(most) if most > largest || most.is_nan() => Err(self.too_large(node, most)),
             _ => Ok(()),

@@ -2,6 +2,8 @@
 //! any shape is known: tensors that do not hold what they declare, and attributes out of
 //! all proportion. What depends on shapes is in `limits.rs`.
 
+use std::collections::BTreeSet;
+
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
@@ -84,6 +86,11 @@ fn check_attribute(node: &NodeProto, attribute: &AttributeProto) -> Result<(), S
         if window > MAX_WINDOW {
             return wrong(&format!("{window} places"));
         }
+    }
+    // tract searches for the steps of a permutation, and never ends where there are none.
+    let axes: BTreeSet<i64> = attribute.ints.iter().copied().collect();
+    if name == "perm" && !axes.into_iter().eq(0..attribute.ints.len() as i64) {
+        return wrong(&shortened(&format!("{:?}", attribute.ints), 80));
     }
     if name == "equation" && attribute.s.len() > MAX_EQUATION_BYTES {
         return wrong(&format!("{} bytes", attribute.s.len()));
