@@ -4,7 +4,8 @@
 //! user's files; [`preprocess`] turns each into a tensor, [`backbone`] into features,
 //! [`cache`] keeps them ([`features`] does all that in parallel). [`candidates`] says
 //! which recipes are worth trying, [`search`] cross-validates them, [`recipe`] trains
-//! one on [`data`], with [`extras`] where asked for, [`head`] holds the result. [`curve`]
+//! one on [`data`], with [`extras`] where asked for, [`head`] holds the result; [`tail`]
+//! turns the backbone's own layers after the cut into layers that can be trained. [`curve`]
 //! says what more samples would bring, [`unknowns`] when a sample is of no class, [`sets`]
 //! which labels one is surely among, [`suspects`] which samples to look at. [`session`] is
 //! the whole job, [`growing`] the job once more with more samples, [`forecast`] says

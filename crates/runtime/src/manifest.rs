@@ -373,6 +373,11 @@ scale = [0.5]
                 "= \"other\"",
                 "`default_cut` is not one of",
             ),
+            (
+                "[input]",
+                "tail_cut = \"other\"\n[input]",
+                "`tail_cut` is not one of",
+            ),
             ("layout = \"nhwc\"", "layout = \"hwc\"", "layout"),
             ("[input]", "sha256 = \"00\"\n[input]", "`sha256` must be 64"),
             ("[input]", "[input", "line 6"),
