@@ -17,6 +17,7 @@ use fieldtune::head::Head;
 use fieldtune::model::Model;
 use fieldtune::samples::{Sample, SampleSet};
 use fieldtune::session::{Judged, Session, Settings, Silent};
+use fieldtune::store::Lock;
 use fieldtune_benches::statistics::Estimate;
 use fieldtune_benches::{Failure, machine, results, shared, work_folder};
 use fieldtune_core::random::Random;
@@ -74,11 +75,15 @@ fn draw_one(all: &SampleSet, folder: &Path, draw: u64) -> Result<[f64; 5], Failu
     let [first, grown, at_once] =
         ["first", "grown", "at-once"].map(|name| folder.join(format!("{name}-{draw}.head")));
     let train = |set: &SampleSet| session.train(set, &Source::of_set(set), &Silent);
-    session.save(&train(&part(old, 0, EACH))?, &first)?;
+    session.save(&train(&part(old, 0, EACH))?, &first, &Lock::take(&first)?)?;
     let more = part(new, 0, EACH);
     let outcome = session.grow(&first, &more, &Source::of_set(&more), &Silent)?;
-    session.save(&outcome, &grown)?;
-    session.save(&train(&part(&classes, 0, EACH))?, &at_once)?;
+    session.save(&outcome, &grown, &Lock::take(&grown)?)?;
+    session.save(
+        &train(&part(&classes, 0, EACH))?,
+        &at_once,
+        &Lock::take(&at_once)?,
+    )?;
     let test = part(old, EACH, usize::MAX);
     let measure = |path: &Path| -> Result<[f64; 2], Failure> {
         let head = Head::load(path)?;

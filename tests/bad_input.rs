@@ -267,7 +267,7 @@ fn a_full_disk_leaves_the_old_head_whole() {
         size /= 2;
     }
     let before = names(folder);
-    run(&mut training(samples.path(), &head)).refused(1, "a.head: disk full");
+    run(&mut training(samples.path(), &head)).refused(1, ": disk full");
     assert!(
         old == fs::read(&head).expect("read"),
         "the old head changed"

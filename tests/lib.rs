@@ -1,9 +1,11 @@
 //! Helpers that several promises share: where the data is, how the command is built
 //! and run, what a refusal looks like, and pictures to feed it. No promise lives here.
 
+pub mod killed_runs;
 pub mod layer_tables;
 pub mod onnx_files;
 pub mod reference;
+pub mod small_heads;
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Seek, Write};

@@ -1,11 +1,15 @@
 //! The flags and commands, as `clap` reads them, and what they mean to the runtime.
 //! Nothing is run here.
 
+mod heads;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fieldtune::budget::parse_bytes;
+
+pub use heads::{HeadCommand, KeygenArgs, RollbackArgs, SignArgs, VerifyArgs};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -56,7 +60,7 @@ pub enum Command {
     /// Write a head and its backbone as one ONNX file that gives probabilities
     #[command(after_help = EXPORT_HELP)]
     Export(ExportArgs),
-    /// Look into head files
+    /// Look into head files, go back to earlier ones, sign and verify them
     #[command(subcommand)]
     Head(HeadCommand),
     /// Measure this machine
@@ -112,20 +116,6 @@ pub struct ExportArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
-}
-
-/// Commands on head files.
-#[derive(Debug, Subcommand)]
-pub enum HeadCommand {
-    /// Say what is in a head file
-    #[command(after_help = "Example:\n  fieldtune head show birds.head")]
-    Show {
-        /// The head file
-        head: PathBuf,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 /// Flags of `demo`.
@@ -252,6 +242,9 @@ pub struct BackboneArgs {
     /// A sample that cannot be read is an error, not a note
     #[arg(long)]
     pub strict: bool,
+    /// Let links in a sample folder and `..` in a list lead out of it
+    #[arg(long)]
+    pub follow_outside: bool,
 }
 
 /// How to train. Every flag can stand in `--config FILE.toml` under the same name.
@@ -370,6 +363,10 @@ pub struct EvalArgs {
     pub head: PathBuf,
     /// Folder with one sub-folder a class, or a .csv or .jsonl manifest
     pub samples: PathBuf,
+    /// Take only a head that is signed with this public key, and none older than one seen
+    /// before
+    #[arg(long, value_name = "KEY.pub")]
+    pub trust: Option<PathBuf>,
     /// The backbone.
     #[command(flatten)]
     pub backbone: BackboneArgs,
@@ -390,6 +387,10 @@ pub struct PredictArgs {
     /// such as 90%; all labels where the head saw too few samples to promise it
     #[arg(long, value_name = "SHARE", value_parser = percentage)]
     pub coverage: Option<f64>,
+    /// Take only a head that is signed with this public key, and none older than one seen
+    /// before
+    #[arg(long, value_name = "KEY.pub")]
+    pub trust: Option<PathBuf>,
     /// The backbone.
     #[command(flatten)]
     pub backbone: BackboneArgs,

@@ -2,7 +2,6 @@
 
 use fieldtune::error::Result;
 use fieldtune::features::Source;
-use fieldtune::samples::SampleSet;
 use fieldtune::session::Checked;
 use fieldtune::suspects::{Kind, Suspect};
 use serde_json::{Value, json};
@@ -19,7 +18,7 @@ const SHOWN: usize = 20;
 /// # Errors
 /// Whatever went wrong; `BadInput` when no sample can be read.
 pub fn run(args: &CheckArgs) -> Result<()> {
-    let set = SampleSet::open(&args.samples)?;
+    let set = settings::samples(&args.samples, &args.backbone)?;
     let session = settings::using(&args.backbone)?;
     let bars = Bars::new();
     let checked = session.check(&set, &Source::of_set(&set), &bars);
@@ -74,7 +73,8 @@ fn group(kind: Kind, suspects: &[&Suspect]) -> String {
     }
     let mut out = format!("\n{} ({})\n", kind.advice(), suspects.len());
     for suspect in suspects.iter().take(SHOWN) {
-        out += &format!("  {}: {}\n", suspect.path.display(), suspect.detail);
+        let line = format!("  {}: {}", suspect.path.display(), suspect.detail);
+        out += &print::line(&line);
     }
     if suspects.len() > SHOWN {
         out += &format!("  and {} more; --json lists all\n", suspects.len() - SHOWN);

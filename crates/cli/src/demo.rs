@@ -7,7 +7,7 @@ use fieldtune::features::Source;
 use fieldtune::report::Report;
 use fieldtune::samples::{Sample, SampleSet};
 use fieldtune::session::Judged;
-use fieldtune::store;
+use fieldtune::store::{self, Lock};
 use serde_json::json;
 
 use crate::args::{BackboneArgs, DemoArgs, TrainingArgs};
@@ -27,6 +27,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     store::make_folder(&args.output)?;
     let head_path = args.output.join("ground.head");
     let report_path = args.output.join("report.html");
+    let lock = Lock::take(&head_path)?;
     let backbone = BackboneArgs {
         cache: Some(args.output.join("cache")),
         ..BackboneArgs::default()
@@ -40,7 +41,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     let outcome = session.train(&train_set, &sources(&train_set, TRAIN), &bars);
     bars.finish();
     let outcome = outcome?;
-    let file_bytes = session.save(&outcome, &head_path)?.head_bytes;
+    let file_bytes = session.save(&outcome, &head_path, &lock)?.head_bytes;
     let tested = sources(&test_set, TEST);
     let test = session.evaluate(&outcome.head, &head_path, &test_set, &tested, &bars);
     bars.finish();

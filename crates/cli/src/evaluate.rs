@@ -2,20 +2,18 @@
 
 use fieldtune::error::Result;
 use fieldtune::features::Source;
-use fieldtune::head::Head;
-use fieldtune::samples::SampleSet;
 
 use crate::args::EvalArgs;
 use crate::progress::Bars;
-use crate::{print, settings};
+use crate::{head, print, settings};
 
 /// Measures a head on labelled samples.
 ///
 /// # Errors
 /// Whatever went wrong.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let head = Head::load(&args.head)?;
-    let set = SampleSet::open(&args.samples)?;
+    let head = head::open(&args.head, args.trust.as_deref())?;
+    let set = settings::samples(&args.samples, &args.backbone)?;
     let session = settings::using(&args.backbone)?;
     let bars = Bars::new();
     let found = session.evaluate(&head, &args.head, &set, &Source::of_set(&set), &bars);

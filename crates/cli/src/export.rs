@@ -44,7 +44,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
 fn text(args: &ExportArgs, exported: &Exported, head: &Head) -> String {
     let megabytes = exported.bytes.len() as f64 / 1e6;
     let name = args.output.display();
-    let mut out = format!("{name}: {megabytes:.2} MB\n");
+    let mut out = print::line(&format!("{name}: {megabytes:.2} MB"));
     for input in &exported.inputs {
         out += &format!("  input {}\n", described(input));
     }

@@ -49,6 +49,10 @@ fn run(cli: Cli) -> Result<()> {
         Command::Watch(args) => watch::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Head(HeadCommand::Show { head, json }) => head::show(&head, json),
+        Command::Head(HeadCommand::Rollback(args)) => head::roll_back(&args),
+        Command::Head(HeadCommand::Keygen(args)) => head::keygen(&args),
+        Command::Head(HeadCommand::Sign(args)) => head::sign(&args),
+        Command::Head(HeadCommand::Verify(args)) => head::verify(&args),
     }
 }
 

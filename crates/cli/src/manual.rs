@@ -33,7 +33,7 @@ pub struct ManArgs {
 pub fn completions(args: &CompletionsArgs) -> Result<()> {
     let mut out = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "fieldtune", &mut out);
-    print::text(&String::from_utf8_lossy(&out))
+    print::heard(&String::from_utf8_lossy(&out)).map(drop)
 }
 
 /// Prints one page of the manual, in roff.
@@ -45,7 +45,7 @@ pub fn man(args: &ManArgs) -> Result<()> {
     let mut top = Cli::command();
     top.build();
     if args.list {
-        return print::text(&pages(&top, ""));
+        return print::heard(&pages(&top, "")).map(drop);
     }
     let mut command = &top;
     for name in &args.command {
@@ -57,7 +57,7 @@ pub fn man(args: &ManArgs) -> Result<()> {
     let mut out = Vec::new();
     // Into memory: this does not fail.
     let _ = clap_mangen::Man::new(command.clone()).render(&mut out);
-    print::text(&String::from_utf8_lossy(&out))
+    print::heard(&String::from_utf8_lossy(&out)).map(drop)
 }
 
 /// The commands below `command`, one a line, as `man` takes them.

@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 
 use crate::args::PredictArgs;
 use crate::progress::Bars;
-use crate::{print, settings};
+use crate::{head, print, settings};
 
 /// Labels files: all that can be read, then an error if one could not.
 ///
 /// # Errors
 /// `BadInput` when a file cannot be read, after the others were labelled.
 pub fn run(args: &PredictArgs) -> Result<()> {
-    let head = Head::load(&args.head)?;
+    let head = head::open(&args.head, args.trust.as_deref())?;
     let session = settings::using(&args.backbone)?;
     let standard_input = standard_input(&args.files)?;
     let sources: Vec<Source<'_>> = args
@@ -32,7 +32,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     for (path, result) in args.files.iter().zip(results?) {
         match result {
             Ok(prediction) => {
-                print::text(&said(path, &prediction, &head, args.coverage, args.json))?;
+                let line = said(path, &prediction, &head, args.coverage, args.json);
+                print::heard(&line)?;
             }
             Err(reason) => {
                 // The reason carries its own remedy.
@@ -88,7 +89,7 @@ fn standard_input(files: &[PathBuf]) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// One prediction as a line, with its set of labels where a coverage is asked for.
+/// One prediction as a line that a terminal shows as it is, with its set of labels where a coverage is asked for.
 pub fn said(
     path: &Path,
     prediction: &Prediction,
@@ -102,11 +103,11 @@ pub fn said(
         if let Some(set) = set {
             object["set"] = json!(set);
         }
-        format!("{object}\n")
+        print::json_line(&object)
     } else {
         let line = line(path, prediction, head);
         let set = set.map_or_else(String::new, |set| format!("  [{}]", set.join(", ")));
-        format!("{}{set}\n", line.trim_end())
+        print::line(&format!("{}{set}", line.trim_end()))
     }
 }
 

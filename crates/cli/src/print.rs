@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use fieldtune::error::{Error, ErrorKind, Result};
+use fieldtune::error::{Error, ErrorKind, Result, escaped, is_hostile};
 use fieldtune::evaluation::Evaluation;
 use fieldtune::samples::Skipped;
 use serde_json::{Value, json};
@@ -12,15 +12,32 @@ use serde_json::{Value, json};
 /// # Errors
 /// `Failed` when standard output is closed or full.
 pub fn document(value: &Value) -> Result<()> {
-    text(&format!("{value}\n"))
+    heard(&json_line(value)).map(drop)
 }
 
-/// Prints text as it is.
+/// One line of JSON without characters that a terminal would obey.
+pub fn json_line(value: &Value) -> String {
+    let mut line = String::new();
+    for character in value.to_string().chars() {
+        if is_hostile(character) {
+            // They can only stand in strings, and all are in the basic plane.
+            line += &format!("\\u{:04x}", u32::from(character));
+        } else {
+            line.push(character);
+        }
+    }
+    line + "\n"
+}
+
+/// Prints lines of text. Names in it may come from files: characters that a terminal would
+/// obey are shown as escapes, and who puts a name into a text of several lines escapes its
+/// line breaks.
 ///
 /// # Errors
 /// `Failed` when standard output is closed or full.
 pub fn text(text: &str) -> Result<()> {
-    heard(text).map(drop)
+    let lines: Vec<String> = text.split('\n').map(escaped).collect();
+    heard(&lines.join("\n")).map(drop)
 }
 
 /// Prints text as it is and says whether anybody still reads: whoever closed the other end
@@ -38,6 +55,11 @@ pub fn heard(text: &str) -> Result<bool> {
         }
         Ok(()) => Ok(true),
     }
+}
+
+/// One line of text that a terminal shows as it is, whatever names from files it holds.
+pub fn line(text: &str) -> String {
+    escaped(text) + "\n"
 }
 
 /// Prints one line of diagnostics on standard error; nobody may be reading there.

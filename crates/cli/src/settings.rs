@@ -10,6 +10,7 @@ use fieldtune::extras::Extras;
 use fieldtune::manifest::{Flags, Input, Layout};
 use fieldtune::model::Model;
 use fieldtune::recipe::Shape;
+use fieldtune::samples::{Bounds, SampleSet};
 use fieldtune::session::{Session, Settings};
 use fieldtune::views::ViewSet;
 use fieldtune::{DecayMode as Mode, Middle, Optimizer, Rise};
@@ -49,6 +50,19 @@ pub fn training(args: &TrainingArgs) -> Result<Session> {
 /// As [`training`].
 pub fn using(args: &BackboneArgs) -> Result<Session> {
     session(args, settings(args))
+}
+
+/// The samples in a folder or a list.
+///
+/// # Errors
+/// As [`SampleSet::open`].
+pub fn samples(path: &Path, args: &BackboneArgs) -> Result<SampleSet> {
+    let bounds = if args.follow_outside {
+        Bounds::None
+    } else {
+        Bounds::Folder
+    };
+    SampleSet::open_within(path, bounds)
 }
 
 fn settings(args: &BackboneArgs) -> Settings {

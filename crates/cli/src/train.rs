@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use fieldtune::budget::format_size;
-use fieldtune::error::{Error, ErrorKind, Result};
+use fieldtune::error::{Error, ErrorKind, Result, escaped};
 use fieldtune::features::Source;
 use fieldtune::forecast::Forecast;
 use fieldtune::growing::Saved;
 use fieldtune::report::Report;
-use fieldtune::samples::SampleSet;
 use fieldtune::session::Outcome;
-use fieldtune::store;
+use fieldtune::store::{self, Lock};
 use serde_json::{Value, json};
 
 use crate::args::{PlanArgs, TrainArgs};
@@ -24,10 +23,11 @@ use crate::{print, settings};
 pub fn run(args: &TrainArgs) -> Result<()> {
     let session = settings::training(&args.training)?;
     store::require_writable(&args.output)?;
+    let lock = Lock::take(&args.output)?;
     if let Some(report) = &args.report {
         store::require_writable(report)?;
     }
-    let set = SampleSet::open(&args.samples)?;
+    let set = settings::samples(&args.samples, &args.training.backbone)?;
     let bars = Bars::new();
     let sources = Source::of_set(&set);
     let outcome = match &args.from {
@@ -36,7 +36,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     };
     bars.finish();
     let outcome = outcome?;
-    let saved = session.save(&outcome, &args.output)?;
+    let saved = session.save(&outcome, &args.output, &lock)?;
     notes(&outcome, &saved);
     if let Some(path) = &args.report {
         let report = Report {
@@ -68,7 +68,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 /// `OverBudget` when it is more than `--memory`.
 pub fn plan(args: &PlanArgs) -> Result<()> {
     let session = settings::training(&args.training)?;
-    let set = SampleSet::open(&args.samples)?;
+    let set = settings::samples(&args.samples, &args.training.backbone)?;
     let forecast = session.forecast(&set)?;
     if let Some(limit_bytes) = args.training.memory {
         forecast.memory.require(limit_bytes)?;
@@ -206,7 +206,7 @@ pub fn summary(outcome: &Outcome, head: &Path, file_bytes: u64, report: Option<&
     if let Some(grown) = &outcome.grown {
         out += &format!(
             "grown from {}: {} of its samples from the cache, {} given again, {} new\n",
-            grown.from.display(),
+            escaped(&grown.from.display().to_string()),
             grown.kept,
             grown.again,
             grown.added
@@ -237,9 +237,11 @@ pub fn summary(outcome: &Outcome, head: &Path, file_bytes: u64, report: Option<&
     if let Some(peak) = outcome.peak_rss_bytes {
         out += &format!(", peak memory {}", format_size(peak));
     }
-    out += &format!("\nhead: {} ({})\n", head.display(), format_size(file_bytes));
+    out.push('\n');
+    let size = format_size(file_bytes);
+    out += &print::line(&format!("head: {} ({size})", head.display()));
     if let Some(report) = report {
-        out += &format!("report: {}\n", report.display());
+        out += &print::line(&format!("report: {}", report.display()));
     }
     out
 }

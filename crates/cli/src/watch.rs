@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use clap::Args;
 use fieldtune::error::{Error, ErrorKind, Result};
-use fieldtune::head::Head;
 use fieldtune::watch::{self, Folder};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::args::{BackboneArgs, duration, percentage};
-use crate::{predict, print, settings};
+use crate::{head, predict, print, settings};
 
 /// Flags of `watch`.
 #[derive(Debug, Args)]
@@ -32,6 +31,10 @@ pub struct WatchArgs {
     /// Also name a set of labels, as `predict --coverage` does
     #[arg(long, value_name = "SHARE", value_parser = percentage)]
     pub coverage: Option<f64>,
+    /// Take only a head that is signed with this public key, and none older than one seen
+    /// before
+    #[arg(long, value_name = "KEY.pub")]
+    pub trust: Option<PathBuf>,
     /// The backbone.
     #[command(flatten)]
     pub backbone: BackboneArgs,
@@ -52,7 +55,7 @@ pub fn run(args: &WatchArgs) -> Result<()> {
             Error::new(ErrorKind::Failed, what)
         })?;
     }
-    let head = Head::load(&args.head)?;
+    let head = head::open(&args.head, args.trust.as_deref())?;
     let session = settings::using(&backbone(args))?;
     let predictor = session.predictor(&head, &args.head)?;
     let mut folder = Folder::open(&args.folder, args.record.as_deref())?;

@@ -17,8 +17,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -26,7 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::error::Result;
 use crate::manifest::hexadecimal;
 use crate::preprocess::View;
-use crate::store::{self, Durability};
+use crate::store::{Access, Durability, Store};
 
 const MAGIC: &[u8; 4] = b"FTFC";
 /// Of an entry's layout and of the arithmetic that makes features: older entries are misses.
@@ -80,6 +78,7 @@ impl Key {
 #[derive(Clone, Debug)]
 pub struct Cache {
     folder: Option<PathBuf>,
+    store: Store,
 }
 
 impl Cache {
@@ -89,15 +88,27 @@ impl Cache {
     /// `Failed` when the folder cannot be made. A cache is a convenience: callers say so
     /// once and go on with [`Cache::off`].
     pub fn open(folder: &Path) -> Result<Self> {
-        store::make_folder(folder)?;
+        Self::open_in(Store::default(), folder)
+    }
+
+    /// As [`Cache::open`], in any store.
+    ///
+    /// # Errors
+    /// As [`Cache::open`].
+    pub fn open_in(store: Store, folder: &Path) -> Result<Self> {
+        store.make_folder(folder)?;
         Ok(Self {
             folder: Some(folder.to_path_buf()),
+            store,
         })
     }
 
     /// A cache that never has anything and keeps nothing.
     pub fn off() -> Self {
-        Self { folder: None }
+        Self {
+            folder: None,
+            store: Store::default(),
+        }
     }
 
     /// `$FIELDTUNE_CACHE`, else `$XDG_CACHE_HOME/fieldtune`, else
@@ -120,17 +131,7 @@ impl Cache {
     fn load(&self, key: &Key, features: &mut [f32]) -> Option<()> {
         let path = self.path(key)?;
         let size_bytes = entry_bytes(features.len());
-        // A folder, a pipe or a file of another size is not even opened.
-        let metadata = std::fs::metadata(&path).ok()?;
-        if !metadata.is_file() || metadata.len() != size_bytes as u64 {
-            return None;
-        }
-        let mut entry = Vec::with_capacity(size_bytes);
-        let file = File::open(&path).ok()?;
-        file.take(size_bytes as u64).read_to_end(&mut entry).ok()?;
-        if entry.len() != size_bytes {
-            return None;
-        }
+        let entry = self.store.read_exactly(&path, size_bytes)?;
         let (body, digest) = entry.split_at_checked(size_bytes - DIGEST_BYTES)?;
         let intact = Sha256::digest(body).as_slice() == digest;
         let values = body.strip_prefix(header(key, features.len()).as_slice())?;
@@ -160,9 +161,10 @@ impl Cache {
         let digest = Sha256::digest(&entry);
         entry.extend_from_slice(&digest);
         if let Some(shard) = path.parent() {
-            store::make_folder(shard)?;
+            self.store.make_folder(shard)?;
         }
-        store::write_with(&path, &entry, Durability::Eventual)
+        self.store
+            .write_with(&path, &entry, Durability::Eventual, Access::Usual)
     }
 
     /// Where the entry of `key` is; `None` when the cache is off.

@@ -77,7 +77,7 @@ impl std::error::Error for Error {}
 
 /// `text` on one line that a terminal shows as it is: control characters, line
 /// separators and bidirectional overrides become escapes, since file names may hold any.
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -96,7 +96,7 @@ pub(crate) fn escaped(text: &str) -> String {
 }
 
 /// Characters that move the cursor, start a line or reorder the text around them.
-pub(crate) fn is_hostile(character: char) -> bool {
+pub fn is_hostile(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -14,10 +14,12 @@ use serde::Serialize;
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::{Digest32, FeatureMatrix, LazyBackbone, Source};
-use crate::head::Head;
+use crate::head::{Head, MAX_HEAD_BYTES};
 use crate::preprocess::View;
 use crate::samples::{MAX_CLASSES, Sample, SampleSet};
 use crate::session::{Outcome, Progress, Session, head_identity};
+use crate::signature;
+use crate::store::{self, Lock, Store};
 use crate::views::ViewSet;
 
 use record::Record;
@@ -85,7 +87,11 @@ impl Session {
                         out, or name a folder with --cache";
             return Err(Error::new(ErrorKind::Usage, what));
         };
-        let (head, digest) = record::head_with_digest(head_path)?;
+        let bytes = store::read(head_path, MAX_HEAD_BYTES)?;
+        let (head, digest) = (
+            Head::read(&bytes, head_path)?,
+            record::digest(signature::without(&bytes)),
+        );
         if head.reads_map() && !self.settings().wishes.tail {
             let what = "was trained with --head tail";
             let remedy = "give --head tail again";
@@ -94,7 +100,7 @@ impl Session {
         let cut = self.settings().cut.as_deref();
         let backbone = self.model().cut_at(cut.unwrap_or(&head.backbone.cut))?;
         head.require(&head_identity(&backbone, &head), head_path)?;
-        let old = Record::load(folder, &digest, &head, head_path)?;
+        let old = Record::load(&Store::default(), folder, &digest, &head, head_path)?;
         let wanted = self.settings().views(backbone.manifest());
         let views = kept_views(&backbone, cache, &old, wanted, &head);
         // The old samples' files may be gone, which costs the forecast nothing.
@@ -117,16 +123,20 @@ impl Session {
     }
 
     /// Writes the head, all of it or nothing, and before it the record that lets it grow.
+    /// `lock` is the one of `path`.
     ///
     /// # Errors
     /// As [`Head::save`]. Without a record a head is still good, see
     /// [`Saved::record_failure`].
-    pub fn save(&self, outcome: &Outcome, path: &Path) -> Result<Saved> {
+    pub fn save(&self, outcome: &Outcome, path: &Path, lock: &Lock) -> Result<Saved> {
         let digest = record::digest(&outcome.head.to_bytes()?);
         let folder = self.cache().folder();
-        let kept = folder.map_or(Ok(()), |folder| outcome.record.save(folder, &digest));
+        let store = Store::default();
+        let kept = folder.map_or(Ok(()), |folder| {
+            outcome.record.save(&store, folder, &digest)
+        });
         Ok(Saved {
-            head_bytes: outcome.head.save(path)?,
+            head_bytes: outcome.head.save_locked(path, lock)?,
             record_failure: kept.err(),
         })
     }

@@ -14,12 +14,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::hexadecimal;
 use crate::recipe::{logits, mean_logits};
 use crate::search::best;
-use crate::store;
+use crate::signature;
+use crate::store::{self, Lock, Store};
 use crate::tail::training::reads_map;
+use crate::versions::Versions;
 use crate::views::ViewSet;
 
 /// Largest head file read, in bytes.
-const MAX_HEAD_BYTES: u64 = 1 << 30;
+pub const MAX_HEAD_BYTES: u64 = 1 << 30;
 
 /// A trained head.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,8 +145,25 @@ impl Head {
     /// # Errors
     /// `BadInput` when the file cannot be read, is damaged, or is no head file.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = store::read(path, MAX_HEAD_BYTES)?;
-        Self::from_bytes(&bytes).map_err(|error| {
+        Self::read(&store::read(path, MAX_HEAD_BYTES)?, path)
+    }
+
+    /// Reads and checks the bytes of the head file in `path`. Whose signature they bear is
+    /// [`Trust`](crate::signature::Trust)'s question.
+    ///
+    /// # Errors
+    /// `BadInput`, naming `path`, when they are damaged or no head.
+    pub fn read(bytes: &[u8], path: &Path) -> Result<Self> {
+        if signature::signed(bytes) == Err(signature::Fault::Wrong) {
+            let what = "is damaged: head and signature do not fit together";
+            return Err(Error::at(
+                ErrorKind::BadInput,
+                path,
+                what,
+                "copy the file again",
+            ));
+        }
+        Self::from_bytes(signature::without(bytes)).map_err(|error| {
             let remedy = match error {
                 fieldtune_core::Error::NotAHead => "give a file made by `fieldtune train`",
                 fieldtune_core::Error::Version { .. } => {
@@ -154,6 +173,12 @@ impl Head {
             };
             Error::at(ErrorKind::BadInput, path, error, remedy)
         })
+    }
+
+    /// Whether these are the bytes of a head that this version of the program cannot read.
+    pub(crate) fn is_of_other_version(bytes: &[u8]) -> bool {
+        let error = Self::from_bytes(signature::without(bytes)).err();
+        matches!(error, Some(fieldtune_core::Error::Version { .. }))
     }
 
     fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, fieldtune_core::Error> {
@@ -253,13 +278,24 @@ impl Head {
         })
     }
 
-    /// Writes the head file, all of it or nothing, then reads it back and compares.
+    /// Writes the head file, all of it or nothing, then reads it back and compares. The head
+    /// that it replaces is kept, see [`Versions`].
     ///
     /// # Errors
-    /// `Failed` when the file cannot be written or does not read back.
+    /// `Failed` when the file cannot be written or does not read back, or another process is
+    /// writing it.
     pub fn save(&self, path: &Path) -> Result<u64> {
+        let lock = Lock::take(path)?;
+        self.save_locked(path, &lock)
+    }
+
+    /// As [`Head::save`], for who holds the lock of `path` already.
+    ///
+    /// # Errors
+    /// As [`Head::save`].
+    pub fn save_locked(&self, path: &Path, _lock: &Lock) -> Result<u64> {
         let bytes = self.to_bytes()?;
-        store::write_atomically(path, &bytes)?;
+        Versions::of(&Store::default(), path).replace(&bytes)?;
         if Self::load(path)? != *self {
             let what = "does not read back as it was written";
             return Err(Error::at(ErrorKind::Failed, path, what, "check the disk"));

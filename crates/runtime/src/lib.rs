@@ -12,7 +12,8 @@
 //! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
 //! [`watch`] gives files that appear in a folder their turn, [`bench`] measures this
 //! machine, [`doctor`] says what would go wrong on it.
-//! [`store`] is the one place that writes files, [`error`] the one error type.
+//! [`store`] is the one place that writes files, [`versions`] keeps the heads that were
+//! replaced, [`signature`] says whose heads a board takes, [`error`] is the one error type.
 //!
 //! The arithmetic of training is in crate `fieldtune-core`, flags and printing in
 //! `fieldtune-cli`. Only `backbone.rs` and its modules name tract.
@@ -51,10 +52,12 @@ pub mod samples;
 pub mod search;
 pub mod session;
 pub mod sets;
+pub mod signature;
 pub mod store;
 pub mod suspects;
 pub mod tail;
 pub mod unknowns;
+pub mod versions;
 pub mod views;
 pub mod watch;
 mod whitening;

@@ -20,6 +20,15 @@ pub const MAX_CLASSES: usize = head::MAX_CLASSES;
 /// Longest label in bytes of UTF-8.
 pub const MAX_LABEL_BYTES: usize = head::MAX_LABEL_BYTES;
 
+/// Where links in a folder and relative paths of a list may lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bounds {
+    /// Not out of the folder, or the folder of the list.
+    Folder,
+    /// Anywhere.
+    None,
+}
+
 /// One labelled file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -62,6 +71,14 @@ impl SampleSet {
     /// images outside of class folders, a label that is empty, too long or not plain
     /// text, more than [`MAX_CLASSES`] classes.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_within(path, Bounds::Folder)
+    }
+
+    /// As [`SampleSet::open`], with a say in where samples may lie.
+    ///
+    /// # Errors
+    /// As [`SampleSet::open`].
+    pub fn open_within(path: &Path, bounds: Bounds) -> Result<Self> {
         let bad = |what: &str, remedy: &str| Error::at(ErrorKind::BadInput, path, what, remedy);
         let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => bad("does not exist", "check the path"),
@@ -71,10 +88,10 @@ impl SampleSet {
             ),
         })?;
         let set = if metadata.is_dir() {
-            folder::read(path)?
+            folder::read(path, bounds)?
         } else {
             match listing::Format::of(path) {
-                Some(format) => listing::read(path, format)?,
+                Some(format) => listing::read(path, format, bounds)?,
                 None => {
                     return Err(bad(
                         "is neither a folder nor a .csv or .jsonl list",

@@ -2,13 +2,20 @@
 //! old one or the whole new one, never half. What the bytes mean is decided elsewhere.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind as IoKind, Read, Write};
 use std::path::{Path, PathBuf};
-
-use tempfile::{Builder, NamedTempFile};
+use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
+
+pub mod disk;
+mod lock;
+pub mod simulated;
+
+pub use disk::Access;
+use disk::{Disk, Entry, Real, SUFFIX, Temporary};
+pub use lock::Lock;
 
 /// Whether a written file survives a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,40 +27,257 @@ pub enum Durability {
     Eventual,
 }
 
-/// Writes `bytes` to `path`: a temporary file in the same folder, written, synchronised,
-/// renamed over `path`, and the folder synchronised.
-///
-/// # Errors
-/// `Failed`, naming `path`: no such folder, no permission, full disk. The old file, if
-/// there was one, is then untouched and nothing else is left behind.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_with(path, bytes, Durability::Durable)
+/// A disk and the rules for using it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    disk: Arc<dyn Disk>,
 }
 
-/// As [`write_atomically`], with a choice of durability.
+impl Default for Store {
+    /// On the system's file system.
+    fn default() -> Self {
+        Self::on(Arc::new(Real))
+    }
+}
+
+impl Store {
+    /// On this disk.
+    pub fn on(disk: Arc<dyn Disk>) -> Self {
+        Self { disk }
+    }
+
+    /// Writes `bytes` to `path`: a temporary file in the same folder, written,
+    /// synchronised, renamed over `path`, and the folder synchronised.
+    ///
+    /// # Errors
+    /// `Failed`, naming `path`: no such folder, no permission, full disk. The old file, if
+    /// there was one, is then untouched and nothing else is left behind; only when the
+    /// folder cannot be synchronised is the new file there already.
+    pub fn write_atomically(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.write_with(path, bytes, Durability::Durable, Access::Usual)
+    }
+
+    /// As [`Store::write_atomically`], with a choice of durability and of who may read.
+    ///
+    /// # Errors
+    /// As [`Store::write_atomically`].
+    pub fn write_with(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        durability: Durability,
+        access: Access,
+    ) -> Result<()> {
+        self.require_no_folder(path)?;
+        let folder = folder_of(path);
+        self.sweep(&folder, path);
+        let write = || {
+            // Dropped on every error, and with it the temporary file.
+            let mut temporary = self.temporary(&folder, path, access)?;
+            temporary.write_all(bytes)?;
+            if durability == Durability::Durable {
+                temporary.sync()?;
+            }
+            temporary.persist(path)?;
+            if durability == Durability::Durable {
+                self.disk.sync_folder(&folder)?;
+            }
+            Ok(())
+        };
+        write().map_err(|error| write_error(path, &error))
+    }
+
+    /// Reads a whole regular file of at most `limit_bytes`.
+    ///
+    /// # Errors
+    /// `BadInput`, naming `path`: missing, a folder or a device, no permission, too large.
+    /// `Failed` when the medium fails.
+    pub fn read(&self, path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
+        let failed = |error: io::Error| read_error(path, &error);
+        let bad =
+            |what: &str| Error::at(ErrorKind::BadInput, path, what, "give the name of a file");
+        // Before opening: a named pipe would block for ever.
+        match self.disk.entry(path).map_err(failed)? {
+            Entry::File(_) => {}
+            Entry::Folder => return Err(bad("is a folder, not a file")),
+            Entry::Other => return Err(bad("is not a regular file")),
+        }
+        let mut bytes = Vec::new();
+        let file = self.disk.open(path).map_err(failed)?;
+        file.take(limit_bytes.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
+        if bytes.len() as u64 > limit_bytes {
+            let what =
+                format_args!("is larger than {limit_bytes} bytes, the limit for such a file");
+            let remedy = "give another file";
+            return Err(Error::at(ErrorKind::BadInput, path, what, remedy));
+        }
+        Ok(bytes)
+    }
+
+    /// A file of exactly so many bytes; `None` when it is anything else or cannot be read.
+    /// For files that may be missing or damaged at any time.
+    pub fn read_exactly(&self, path: &Path, size_bytes: usize) -> Option<Vec<u8>> {
+        // A folder, a pipe or a file of another size is not even opened.
+        if self.disk.entry(path).ok()? != Entry::File(size_bytes as u64) {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(size_bytes);
+        let file = self.disk.open(path).ok()?;
+        file.take(size_bytes as u64).read_to_end(&mut bytes).ok()?;
+        (bytes.len() == size_bytes).then_some(bytes)
+    }
+
+    /// As [`Store::read`]; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn read_if_there(&self, path: &Path, limit_bytes: u64) -> Result<Option<Vec<u8>>> {
+        match self.disk.entry(path) {
+            Err(error) if error.kind() == IoKind::NotFound => Ok(None),
+            _ => self.read(path, limit_bytes).map(Some),
+        }
+    }
+
+    /// Whether anything stands at `path`.
+    pub fn exists(&self, path: &Path) -> bool {
+        self.disk.entry(path).is_ok()
+    }
+
+    /// Names in a folder, sorted; none when there is no such folder.
+    ///
+    /// # Errors
+    /// `Failed` or `BadInput`, naming the folder, when it cannot be read.
+    pub fn names(&self, folder: &Path) -> Result<Vec<OsString>> {
+        match self.disk.names(folder) {
+            Ok(mut names) => {
+                names.sort();
+                Ok(names)
+            }
+            Err(error) if error.kind() == IoKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(read_error(folder, &error)),
+        }
+    }
+
+    /// Whether a file can be written at `path`, asked before work of which it would be the
+    /// end. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// `Failed`, naming `path`: its folder is missing or cannot be written to, the disk is
+    /// full, or `path` is a folder.
+    pub fn require_writable(&self, path: &Path) -> Result<()> {
+        self.require_no_folder(path)?;
+        self.temporary(&folder_of(path), path, Access::OwnerOnly)
+            .map(drop)
+            .map_err(|error| write_error(path, &error))
+    }
+
+    /// Makes a folder and those above it, and makes them last.
+    ///
+    /// # Errors
+    /// `Failed`, naming `path`.
+    pub fn make_folder(&self, path: &Path) -> Result<()> {
+        self.make_folders(path)
+            .map_err(|error| write_error(path, &error))
+    }
+
+    /// Renames a file within its folder, for good.
+    ///
+    /// # Errors
+    /// `Failed`, naming `to`.
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        let renamed = self.disk.rename(from, to);
+        renamed
+            .and_then(|()| self.disk.sync_folder(&folder_of(to)))
+            .map_err(|error| write_error(to, &error))
+    }
+
+    /// Removes a file. After a power cut it may be there again.
+    ///
+    /// # Errors
+    /// `Failed`, naming `path`.
+    pub fn remove(&self, path: &Path) -> Result<()> {
+        self.disk
+            .remove(path)
+            .map_err(|error| write_error(path, &error))
+    }
+
+    /// Removes a folder if it holds nothing; else it stays.
+    pub fn remove_if_empty(&self, folder: &Path) {
+        // A folder that stays although it is empty does no harm.
+        let _ = self.disk.remove_folder(folder);
+    }
+
+    fn make_folders(&self, path: &Path) -> io::Result<()> {
+        match self.disk.entry(path) {
+            Ok(Entry::Folder) => return Ok(()),
+            Ok(_) => return Err(IoKind::NotADirectory.into()),
+            Err(error) if error.kind() == IoKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let parent = folder_of(path);
+        if parent != path {
+            self.make_folders(&parent)?;
+        }
+        self.disk.make_folder(path)?;
+        self.disk.sync_folder(&parent)
+    }
+
+    fn require_no_folder(&self, path: &Path) -> Result<()> {
+        match self.disk.entry(path) {
+            Ok(Entry::Folder) => {
+                let remedy = "give the name of a file";
+                Err(Error::at(ErrorKind::Failed, path, "is a folder", remedy))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn temporary(
+        &self,
+        folder: &Path,
+        path: &Path,
+        access: Access,
+    ) -> io::Result<Box<dyn Temporary>> {
+        self.disk.temporary(folder, &prefix_of(path), access)
+    }
+
+    /// Removes what killed writers of `path` left. Failing that, it stays: no harm.
+    fn sweep(&self, folder: &Path, path: &Path) {
+        let prefix = prefix_of(path);
+        let prefix = prefix.as_encoded_bytes();
+        for name in self.disk.names(folder).unwrap_or_default() {
+            let name_bytes = name.as_encoded_bytes();
+            if name_bytes.starts_with(prefix) && name_bytes.ends_with(SUFFIX.as_bytes()) {
+                let _ = self.disk.remove_abandoned(&folder.join(&name));
+            }
+        }
+    }
+}
+
+/// As [`Store::write_atomically`], on the system's file system.
 ///
 /// # Errors
-/// As [`write_atomically`].
+/// As there.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    Store::default().write_atomically(path, bytes)
+}
+
+/// As [`Store::read`], on the system's file system.
+///
+/// # Errors
+/// As there.
+pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
+    Store::default().read(path, limit_bytes)
+}
+
+/// As [`Store::write_with`], on the system's file system.
+///
+/// # Errors
+/// As there.
 pub fn write_with(path: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
-    let failed = |error: io::Error| write_error(path, &error);
-    if path.is_dir() {
-        let remedy = "give the name of a file";
-        return Err(Error::at(ErrorKind::Failed, path, "is a folder", remedy));
-    }
-    let folder = folder_of(path);
-    // Dropped on every error below, and with it the temporary file.
-    let mut temporary = temporary_in(&folder, path).map_err(failed)?;
-    temporary.write_all(bytes).map_err(failed)?;
-    if durability == Durability::Durable {
-        temporary.as_file().sync_all().map_err(failed)?;
-    }
-    temporary
-        .persist(path)
-        .map_err(|error| failed(error.error))?;
-    if durability == Durability::Durable {
-        sync_folder(&folder).map_err(failed)?;
-    }
-    Ok(())
+    Store::default().write_with(path, bytes, durability, Access::Usual)
 }
 
 /// Adds `bytes` to the end of the file `path`, which is made if it is not there. A power
@@ -67,51 +291,12 @@ pub fn append(path: &Path, bytes: &[u8]) -> Result<()> {
         .map_err(|error| write_error(path, &error))
 }
 
-/// Reads a whole regular file of at most `limit_bytes`.
+/// As [`Store::require_writable`], on the system's file system.
 ///
 /// # Errors
-/// `BadInput`, naming `path`: missing, a folder or a device, no permission, too large.
-/// `Failed` when the medium fails.
-pub fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
-    let failed = |error: io::Error| read_error(path, &error);
-    // Before opening: a named pipe would block for ever.
-    let metadata = fs::metadata(path).map_err(failed)?;
-    if !metadata.is_file() {
-        let what = if metadata.is_dir() {
-            "is a folder, not a file"
-        } else {
-            "is not a regular file"
-        };
-        let remedy = "give the name of a file";
-        return Err(Error::at(ErrorKind::BadInput, path, what, remedy));
-    }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(limit_bytes.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > limit_bytes {
-        let what = format_args!("is larger than {limit_bytes} bytes, the limit for such a file");
-        let remedy = "give another file";
-        return Err(Error::at(ErrorKind::BadInput, path, what, remedy));
-    }
-    Ok(bytes)
-}
-
-/// Whether a file can be written at `path`, asked before work of which it would be the
-/// end. Leaves nothing behind.
-///
-/// # Errors
-/// `Failed`, naming `path`: its folder is missing or cannot be written to, the disk is
-/// full, or `path` is a folder.
+/// As there.
 pub fn require_writable(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        let remedy = "give the name of a file";
-        return Err(Error::at(ErrorKind::Failed, path, "is a folder", remedy));
-    }
-    temporary_in(&folder_of(path), path)
-        .map(drop)
-        .map_err(|error| write_error(path, &error))
+    Store::default().require_writable(path)
 }
 
 /// Bytes that this user may still write to the disk that holds the folder `path`. `None`
@@ -129,52 +314,34 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
     }
 }
 
-/// Makes a folder and those above it.
+/// As [`Store::make_folder`], on the system's file system.
 ///
 /// # Errors
-/// `Failed`, naming `path`.
+/// As there.
 pub fn make_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|error| write_error(path, &error))
+    Store::default().make_folder(path)
 }
 
 /// The folder that holds `path`; the current one for a bare name.
 fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
+        None => path.to_path_buf(),
+        Some(_) => PathBuf::from("."),
     }
 }
 
-/// Hidden, so that `watch` and sample folders do not see it while it grows.
-fn temporary_in(folder: &Path, path: &Path) -> io::Result<NamedTempFile> {
+/// How names of temporary files for `path` start: hidden, so that `watch` and sample
+/// folders do not see them while they grow.
+fn prefix_of(path: &Path) -> OsString {
     let mut prefix = OsString::from(".");
     prefix.push(path.file_name().unwrap_or_default());
     // Long names leave no room for the random part.
     if prefix.len() > 200 {
         prefix = OsString::from(".fieldtune");
     }
-    let mut builder = Builder::new();
-    builder.prefix(&prefix).suffix(".tmp");
-    // Like any new file: readable as the user's mask says, not by its owner alone.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder)
-}
-
-/// Makes a rename last. Some file systems cannot synchronise a folder; they say so.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(not(unix)) {
-        return Ok(());
-    }
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
-        Err(error) if matches!(error.kind(), IoKind::InvalidInput | IoKind::Unsupported) => Ok(()),
-        // A folder that may be written but not read.
-        Err(error) if error.kind() == IoKind::PermissionDenied => Ok(()),
-        other => other,
-    }
+    prefix.push(".");
+    prefix
 }
 
 fn write_error(path: &Path, error: &io::Error) -> Error {
@@ -216,6 +383,8 @@ fn read_error(path: &Path, error: &io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn names(folder: &Path) -> Vec<OsString> {

@@ -15,14 +15,12 @@ use crate::features::{Digest32, FeatureMatrix};
 use crate::head::Head;
 use crate::manifest::hexadecimal;
 use crate::samples::SampleSet;
-use crate::store;
+use crate::store::Store;
 
 const FORMAT: &str = "fieldtune samples of a head";
 const VERSION: u32 = 1;
 /// Largest record read, in bytes: some 200,000 samples.
 const MAX_RECORD_BYTES: u64 = 64 << 20;
-/// Largest head file read, in bytes.
-const MAX_HEAD_BYTES: u64 = 1 << 30;
 
 /// The samples of a head, in the order of training.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,21 +74,6 @@ pub fn digest(bytes: &[u8]) -> Digest32 {
     Sha256::digest(bytes).into()
 }
 
-/// A head and the digest of its file.
-///
-/// # Errors
-/// As [`Head::load`]; `Failed` when the file changes meanwhile.
-pub fn head_with_digest(path: &Path) -> Result<(Head, Digest32)> {
-    let read = || store::read(path, MAX_HEAD_BYTES).map(|bytes| digest(&bytes));
-    let before = read()?;
-    let head = Head::load(path)?;
-    if read()? != before {
-        let what = "changed while it was read";
-        return Err(Error::at(ErrorKind::Failed, path, what, "run again"));
-    }
-    Ok((head, before))
-}
-
 impl Record {
     /// Of the samples in `set` that have a row in `matrix`.
     pub fn of(set: &SampleSet, matrix: &FeatureMatrix) -> Self {
@@ -120,14 +103,14 @@ impl Record {
     ///
     /// # Errors
     /// `Failed`, naming the file: no permission, full disk.
-    pub fn save(&self, cache: &Path, head: &Digest32) -> Result<()> {
+    pub fn save(&self, store: &Store, cache: &Path, head: &Digest32) -> Result<()> {
         let path = Self::path(cache, head);
         let bytes = self.to_bytes(head).map_err(|error| {
             let what = format_args!("cannot be written ({error})");
             Error::at(ErrorKind::Failed, &path, what, "rename the samples")
         })?;
-        store::make_folder(&cache.join("heads"))?;
-        store::write_atomically(&path, &bytes)
+        store.make_folder(&cache.join("heads"))?;
+        store.write_atomically(&path, &bytes)
     }
 
     /// The record of a head.
@@ -135,9 +118,15 @@ impl Record {
     /// # Errors
     /// `BadInput`, naming the head when there is no record, and the record when it is
     /// damaged or of another version.
-    pub fn load(cache: &Path, digest: &Digest32, head: &Head, head_path: &Path) -> Result<Self> {
+    pub fn load(
+        store: &Store,
+        cache: &Path,
+        digest: &Digest32,
+        head: &Head,
+        head_path: &Path,
+    ) -> Result<Self> {
         let path = Self::path(cache, digest);
-        if !path.exists() {
+        if !store.exists(&path) {
             let what = format_args!(
                 "the cache {} does not know what it was trained on: trained elsewhere, with \
                  another cache, or before the cache was emptied",
@@ -147,7 +136,7 @@ impl Record {
                           without --from";
             return Err(Error::at(ErrorKind::BadInput, head_path, what, remedy));
         }
-        let bytes = store::read(&path, MAX_RECORD_BYTES)?;
+        let bytes = store.read(&path, MAX_RECORD_BYTES)?;
         let damaged = |what: &str| {
             let remedy = "delete it, and train on old and new samples together without --from";
             Error::at(ErrorKind::BadInput, &path, what, remedy)

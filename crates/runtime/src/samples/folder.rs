@@ -6,7 +6,7 @@ use std::fs::{self, DirEntry, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{SampleSet, Skipped, assemble, label_problem};
+use super::{Bounds, SampleSet, Skipped, assemble, label_problem};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Extensions of images, in lower case.
@@ -22,14 +22,16 @@ struct Walk<'a> {
     root: &'a Path,
     /// `root` without links, to see whether a link stays inside.
     real_root: PathBuf,
+    bounds: Bounds,
     skipped: Vec<Skipped>,
 }
 
 /// Reads the folder `root`; see [`SampleSet::open`].
-pub(super) fn read(root: &Path) -> Result<SampleSet> {
+pub(super) fn read(root: &Path, bounds: Bounds) -> Result<SampleSet> {
     let mut walk = Walk {
         root,
         real_root: fs::canonicalize(root).map_err(|error| unreadable(root, &error))?,
+        bounds,
         skipped: Vec::new(),
     };
     let (classes, loose) = walk.top()?;
@@ -104,8 +106,8 @@ impl Walk<'_> {
             let Ok(target) = fs::canonicalize(path) else {
                 return Some("a link that leads nowhere or in a circle".into());
             };
-            if !target.starts_with(&self.real_root) {
-                return Some("a link that leaves the folder".into());
+            if self.bounds == Bounds::Folder && !target.starts_with(&self.real_root) {
+                return Some("a link that leaves the folder; --follow-outside allows it".into());
             }
             if target.is_dir() {
                 return Some("a link to a folder; put the folder itself here".into());

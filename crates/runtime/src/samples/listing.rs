@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{SampleSet, Skipped, assemble, label_problem};
+use super::{Bounds, SampleSet, Skipped, assemble, label_problem};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store;
 
@@ -44,7 +44,7 @@ struct Row {
 }
 
 /// Reads the list `source`; see [`SampleSet::open`].
-pub(super) fn read(source: &Path, format: Format) -> Result<SampleSet> {
+pub(super) fn read(source: &Path, format: Format, bounds: Bounds) -> Result<SampleSet> {
     let bytes = store::read(source, MAX_LIST_BYTES)?;
     let text = text_of(&bytes, source)?;
     let rows = match format {
@@ -62,9 +62,13 @@ pub(super) fn read(source: &Path, format: Format) -> Result<SampleSet> {
         if let Some(problem) = label_problem(&row.label) {
             return Err(wrong(&problem));
         }
-        let path = resolve(folder, &row.path).map_err(wrong)?;
+        let path = resolve(folder, &row.path, bounds).map_err(wrong)?;
         labels.insert(row.label.clone());
-        match missing(&path) {
+        let outside = bounds == Bounds::Folder && leaves(folder, &row.path);
+        let reason = outside
+            .then_some("a link that leaves the folder of the list; --follow-outside allows it")
+            .or_else(|| missing(&path));
+        match reason {
             Some(reason) => skipped.push(Skipped {
                 reason: format!("{reason} (line {line} of the list)"),
                 path,
@@ -171,7 +175,11 @@ fn json_rows(text: &str, source: &Path) -> Result<Vec<(u64, Row)>> {
 }
 
 /// `folder` joined with a path of the list, unless it climbs out of the folder.
-fn resolve(folder: &Path, path: &str) -> std::result::Result<PathBuf, &'static str> {
+fn resolve(
+    folder: &Path,
+    path: &str,
+    bounds: Bounds,
+) -> std::result::Result<PathBuf, &'static str> {
     if path.is_empty() {
         return Err("the path is empty");
     }
@@ -180,12 +188,14 @@ fn resolve(folder: &Path, path: &str) -> std::result::Result<PathBuf, &'static s
     }
     let path = Path::new(path);
     let mut depth = 0_usize;
-    if !path.is_absolute() {
+    if !path.is_absolute() && bounds == Bounds::Folder {
         for component in path.components() {
             match component {
                 Component::Normal(_) => depth += 1,
                 Component::ParentDir if depth == 0 => {
-                    return Err("the path leaves the folder of the list; write it absolute");
+                    return Err(
+                        "the path leaves the folder of the list; write it absolute, or allow it with --follow-outside",
+                    );
                 }
                 Component::ParentDir => depth -= 1,
                 _ => {}
@@ -193,6 +203,24 @@ fn resolve(folder: &Path, path: &str) -> std::result::Result<PathBuf, &'static s
         }
     }
     Ok(folder.join(path))
+}
+
+/// Whether a relative path leads out of `folder` through links.
+fn leaves(folder: &Path, path: &str) -> bool {
+    if Path::new(path).is_absolute() {
+        return false;
+    }
+    // The folder of a list that is named without one.
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    match (folder.canonicalize(), folder.join(path).canonicalize()) {
+        (Ok(folder), Ok(target)) => !target.starts_with(folder),
+        // What is not there is said by another.
+        _ => false,
+    }
 }
 
 /// Why a listed file cannot be used, or `None`.
@@ -214,12 +242,17 @@ mod tests {
     fn a_relative_path_stays_in_the_folder_of_the_list() {
         let folder = Path::new("/data");
         for inside in ["a.png", "./a.png", "x/../a.png", "x/y/../../a.png"] {
-            assert_eq!(resolve(folder, inside), Ok(folder.join(inside)));
+            assert_eq!(
+                resolve(folder, inside, Bounds::Folder),
+                Ok(folder.join(inside))
+            );
         }
         for outside in ["../a.png", "x/../../a.png", "./../a.png", "", "a\0.png"] {
-            assert!(resolve(folder, outside).is_err(), "{outside:?}");
+            assert!(resolve(folder, outside, Bounds::Folder).is_err());
         }
-        let absolute = resolve(folder, "/else/a.png");
+        let allowed = resolve(folder, "../a.png", Bounds::None);
+        assert_eq!(allowed, Ok(folder.join("../a.png")));
+        let absolute = resolve(folder, "/else/a.png", Bounds::Folder);
         assert_eq!(absolute, Ok(PathBuf::from("/else/a.png")));
     }
 
