@@ -55,6 +55,7 @@ pub(crate) struct Parts<'a> {
 /// Numbers of fields of a model and of a graph.
 mod field {
     pub const IR_VERSION: u64 = 1;
+    pub const NODE: u64 = 1;
     pub const PRODUCER: [u64; 2] = [2, 3];
     pub const GRAPH: u64 = 7;
     pub const OPSET: u64 = 8;
@@ -199,6 +200,10 @@ impl<'a> Merge<'a> {
             View::Original => self.cut.to_vec(),
             View::Mirrored => {
                 let input = mirrored(kept, &mut self.builder, self.layout, self.width);
+                // A node stands after those whose outputs it reads.
+                for node in self.builder.nodes.drain(..) {
+                    wire::put(graph, field::NODE, &node.encode_to_vec());
+                }
                 copied(kept, &mut self.builder, view, &input, graph)
             }
             View::Near | View::Far => {
