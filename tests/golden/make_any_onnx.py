@@ -172,7 +172,7 @@ case("half", model, ["relu", "pool"], (3, 8, 8),
 # Quantised: a scale for each channel or for a tensor, and a quantised softmax at the end.
 def quantised(per_channel):
     def q(name, tensor, scale, zero, **more):
-        return [h.make_node("QuantizeLinear", [tensor, scale, zero], [f"{name}_q"], **more),
+        return [h.make_node("QuantizeLinear", [tensor, scale, zero], [f"{name}_q"], name=f"{name}_quantize", **more),
                 h.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [name], **more)]
     scales = random.uniform(0.005, 0.02, 4 if per_channel else 1).astype(np.float32)
     zeros = np.zeros(4 if per_channel else 1, np.int8)

@@ -123,7 +123,8 @@ fn spelt_out<'a>(
         constant("most", most),
     ];
     let step = |operator: &str, inputs: [&str; 2], output: &str| NodeProto {
-        name: node.name.clone(),
+        // tract takes no name twice.
+        name: output.into(),
         op_type: operator.into(),
         input: inputs
             .iter()
