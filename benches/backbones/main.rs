@@ -157,7 +157,9 @@ fn examined(name: &str, file: &Path, note: &Value, folder: &Path) -> (Row, Optio
     match request {
         Ok(request) => (row, Some(request)),
         Err(error) => {
-            row.refused = Some(error.to_string());
+            // Where the file lies on this machine is nobody's business.
+            let place = format!("{}/", file.parent().unwrap_or(folder).display());
+            row.refused = Some(error.to_string().replace(&place, ""));
             (row, None)
         }
     }
