@@ -201,22 +201,81 @@ pub fn spoken_digits() -> Result<Set, Failure> {
 /// # Errors
 /// When the backbone or the cache cannot be used.
 pub fn of_pictures(pictures: &[(Vec<u8>, usize)]) -> Result<Features, Failure> {
-    let sources: Vec<Source<'_>> = pictures
-        .iter()
+    of_sources(&sources(pictures))
+}
+
+/// Maps of some views at a cut before the pool.
+#[derive(Clone)]
+pub struct Maps {
+    /// A matrix `[rows, width]` a view.
+    pub views: Vec<Vec<f32>>,
+    /// Label of every row.
+    pub labels: Vec<u16>,
+    /// Group of every row; empty where each is its own.
+    pub groups: Vec<usize>,
+    /// Elements of a map.
+    pub width: usize,
+    /// K.
+    pub classes: usize,
+}
+
+/// Maps of up to `each` samples a class of a set at a cut of the embedded backbone.
+///
+/// # Errors
+/// When the data, the backbone or the cache cannot be used, or there is no such set.
+pub fn maps(set: &str, cut: &str, views: ViewSet, each: usize) -> Result<Maps, Failure> {
+    let (pictures, groups) = match set {
+        "neu" => {
+            let mut set = SampleSet::open(&shared("data/neu-surface-defects")?)?;
+            let mut counts = vec![0; set.labels.len()];
+            set.samples.retain(|sample| {
+                counts[sample.label] += 1;
+                counts[sample.label] <= each
+            });
+            let read = |sample: &fieldtune::samples::Sample| {
+                Ok::<_, Failure>((std::fs::read(&sample.path)?, sample.label))
+            };
+            let pictures: Result<Vec<_>, _> = set.samples.iter().map(read).collect();
+            (pictures?, Vec::new())
+        }
+        "cifar10" => (pictures::cifar10(each)?, Vec::new()),
+        "spoken-digits" => sound::spoken_digits(each.div_ceil(6))?,
+        _ => return Err(format!("there is no set {set}").into()),
+    };
+    let features = of_sources_at(&sources(&pictures), Some(cut), views)?;
+    Ok(Maps {
+        views: features.views,
+        labels: features.labels,
+        groups,
+        width: features.width,
+        classes: features.classes,
+    })
+}
+
+fn sources(pictures: &[(Vec<u8>, usize)]) -> Vec<Source<'_>> {
+    let pictures = pictures.iter();
+    pictures
         .map(|(bytes, label)| Source {
             path: Path::new("picture in memory"),
             label: *label,
             bytes: Some(bytes),
         })
-        .collect();
-    of_sources(&sources)
+        .collect()
 }
 
 fn of_sources(sources: &[Source<'_>]) -> Result<Features, Failure> {
+    of_sources_at(sources, None, ViewSet::ALL)
+}
+
+fn of_sources_at(
+    sources: &[Source<'_>],
+    cut: Option<&str>,
+    views: ViewSet,
+) -> Result<Features, Failure> {
     let model = Model::embedded()?;
-    let backbone = model.cut_at(&model.manifest().default_cut)?;
+    let backbone = model.cut_at(cut.unwrap_or(&model.manifest().default_cut))?;
     let cache = Cache::open(&work_folder("field").join("cache"))?;
-    let matrices = extract(&backbone, sources, ViewSet::ALL, &cache, 2, &|_, _| {})?;
+    let matrices = extract(&backbone, sources, views, &cache, 2, &|_, _| {})?;
     let first = matrices.first().ok_or("no features")?;
     if let Some(skipped) = first.skipped.first() {
         let path = skipped.path.display();
