@@ -311,7 +311,7 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     let other = other.to_string_lossy().into_owned();
     let flags = ["--backbone", &other, "--input", "image:3x224x224"];
     export(demo_head(), &flags).refused(5, "was trained on backbone");
-    export(&demo_samples().join("brick/01.jpg"), &[]).refused(3, "not a head file");
+    export(&demo_samples().join("brick/01.jpg"), &[]).refused(3, "not a fieldtune head file");
     export(Path::new("/nonexistent.head"), &[]).refused(3, "nonexistent.head");
     assert!(!out.exists());
     let mut command = fieldtune();

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fieldtune_tests::{Ran, demo_samples, fieldtune, run, scratch};
 use serde_json::Value;
@@ -10,7 +11,10 @@ use serde_json::Value;
 fn train(samples: &Path, flags: &[&str]) -> Ran {
     let mut command = fieldtune();
     command.arg("train").arg(samples).arg("-o");
-    command.arg(scratch().join("curve.head"));
+    // The tests run at once, and only one process may write a head.
+    static HEADS: AtomicUsize = AtomicUsize::new(0);
+    let number = HEADS.fetch_add(1, Ordering::Relaxed);
+    command.arg(scratch().join(format!("curve-{number}.head")));
     run(command.args(["--head", "linear"]).args(flags))
 }
 

@@ -49,7 +49,7 @@ struct Row {
     parameters: u64,
     agreement: Vec<Agreement>,
     load_ms: f64,
-    tract_ms: f64,
+    fieldtune_ms: f64,
     onnxruntime_ms: f64,
 }
 
@@ -198,7 +198,7 @@ fn fill(row: &mut Row, file: &Path, note: &Value, folder: &Path) -> Result<Value
                     row.load_ms = start.elapsed().as_secs_f64() * 1e3;
                 }
                 let (features, ms) = measured(&backbone, index == 0)?;
-                row.tract_ms = ms.unwrap_or(row.tract_ms);
+                row.fieldtune_ms = ms.unwrap_or(row.fieldtune_ms);
                 let raw: Vec<u8> = features
                     .iter()
                     .flat_map(|value| value.to_le_bytes())
@@ -367,7 +367,7 @@ fn table(rows: &[Row]) -> String {
         };
         out += &format!(
             "| {} | {}, {} | {} | {first} | {rest} | {tail} | {:.2} | {:.2} |\n",
-            row.name, row.opset, row.nodes, row.cuts, row.tract_ms, row.onnxruntime_ms
+            row.name, row.opset, row.nodes, row.cuts, row.fieldtune_ms, row.onnxruntime_ms
         );
     }
     out

@@ -10,7 +10,7 @@
 //! which labels one is surely among, [`suspects`] which samples to look at. [`session`] is
 //! the whole job, [`growing`] the job once more with more samples, [`forecast`] says
 //! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
-//! [`watch`] gives files that appear in a folder their turn, [`bench`] measures this
+//! [`watch`] gives files that appear in a folder their turn, [`mod@bench`] measures this
 //! machine, [`doctor`] says what would go wrong on it.
 //! [`store`] is the one place that writes files, [`versions`] keeps the heads that were
 //! replaced, [`signature`] says whose heads a board takes, [`error`] is the one error type.
