@@ -207,6 +207,8 @@ fn figures(
     let figures = evaluate(&names, &split.truth, &said[..known * data.classes]);
     add("accuracy".into(), figures.accuracy);
     add("ECE".into(), figures.ece);
+    let honest = honest_ece(&names, &said[..known * data.classes], seed);
+    add("ECE of honest probabilities".into(), honest);
     for coverage in COVERAGES {
         let (mut right, mut size) = (0, 0);
         for (row, truth) in said.chunks_exact(data.classes).zip(&split.truth) {
@@ -239,6 +241,33 @@ fn figures(
     add("unknown found".into(), flagged(&scores[known..]));
     let tops = said.chunks_exact(data.classes).map(|row| -row[best(row)]);
     Ok(json!({"fieldtune": scores, "max softmax (fieldtune)": tops.collect::<Vec<f32>>()}))
+}
+
+/// The calibration error that probabilities `[rows, K]` would show on so few rows if every
+/// one of them were true: labels drawn from them, mean over many draws. The estimate is
+/// never 0, so what is measured means little without it.
+fn honest_ece(names: &[String], probabilities: &[f32], seed: u64) -> f64 {
+    const DRAWS: usize = 50;
+    let mut random = Random::new(0xece + seed);
+    let total: f64 = (0..DRAWS)
+        .map(|_| {
+            let rows = probabilities.chunks_exact(names.len());
+            let labels: Vec<usize> = rows.map(|row| drawn(row, random.uniform())).collect();
+            evaluate(names, &labels, probabilities).ece
+        })
+        .sum();
+    total / DRAWS as f64
+}
+
+/// The label that a number from 0 to 1 falls on.
+fn drawn(probabilities: &[f32], mut number: f32) -> usize {
+    for (label, probability) in probabilities.iter().enumerate() {
+        number -= probability;
+        if number < 0.0 {
+            return label;
+        }
+    }
+    best(probabilities)
 }
 
 fn print(name: &str, size: usize, cell: &Cell) {
