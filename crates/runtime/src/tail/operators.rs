@@ -245,15 +245,16 @@ fn window(walk: &Walk<'_>, node: &GraphNode, kernel: &[usize]) -> Result<Window,
     Ok(found)
 }
 
-fn gemm(walk: &Walk<'_>, node: &GraphNode, data: &str) -> Result<Meaning, String> {
-    if node
-        .details
-        .operands
-        .first()
-        .is_none_or(|name| name != data)
-    {
-        return Err("multiplies from the left".into());
+/// Products with weights on the left are none that a dense layer computes.
+fn require_left_operand(node: &GraphNode, data: &str) -> Result<(), String> {
+    match node.details.operands.first() {
+        Some(name) if name == data => Ok(()),
+        _ => Err("multiplies from the left".into()),
     }
+}
+
+fn gemm(walk: &Walk<'_>, node: &GraphNode, data: &str) -> Result<Meaning, String> {
+    require_left_operand(node, data)?;
     // With a batch of one, [1, F] and the transposed [F, 1] are the same numbers.
     let transposed = integer(node, "transA", 0) != 0;
     let file = walk.file_shape(data).unwrap_or_default();
@@ -271,14 +272,7 @@ fn gemm(walk: &Walk<'_>, node: &GraphNode, data: &str) -> Result<Meaning, String
 }
 
 fn matrix_product(walk: &Walk<'_>, node: &GraphNode, data: &str) -> Result<Meaning, String> {
-    if node
-        .details
-        .operands
-        .first()
-        .is_none_or(|name| name != data)
-    {
-        return Err("multiplies from the left".into());
-    }
+    require_left_operand(node, data)?;
     let file = walk.file_shape(data).unwrap_or_default();
     if file.len() != 1 {
         return Err(format!("multiplies a tensor of {file:?}, not a vector"));
