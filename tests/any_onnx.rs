@@ -216,6 +216,31 @@ fn several_cuts_are_one_vector_and_unknown_ones_are_named() {
         &["\"feature\"", "\"features\""],
     );
     refused(load(&case, "sum,sum"), ErrorKind::Usage, &["twice"]);
+    refused(load(&case, "sum,sum:mean"), ErrorKind::Usage, &["twice"]);
+}
+
+#[test]
+fn a_cut_can_take_means_over_positions() {
+    let case = case("opset17.onnx");
+    let pooled = load(&case, "features,relu:mean").unwrap();
+    let [features, relu] = ["features", "relu"].map(|cut| run(&load(&case, cut).unwrap()));
+    let channels = load(&case, "relu").unwrap().shape()[0];
+    let positions = relu.len() / channels;
+    assert!(positions > 1);
+    let mean = |channel: &[f32]| channel.iter().sum::<f32>() / positions as f32;
+    let means: Vec<f32> = relu.chunks(positions).map(mean).collect();
+    assert_eq!(run(&pooled), [features, means].concat());
+    assert_eq!(pooled.identity().cut, "features,relu:mean");
+    refused(
+        load(&case, "relu,features:mean"),
+        ErrorKind::Usage,
+        &["\"features\"", "no positions"],
+    );
+    refused(
+        load(&case, "rel:mean"),
+        ErrorKind::Usage,
+        &["\"rel\"", "\"relu\""],
+    );
 }
 
 /// The case with weights in a side file, copied to a folder of its own.
@@ -387,6 +412,11 @@ fn inspect_shows_tensors_off_the_path_and_several_at_once() {
         (joined.macs_before, joined.macs_after),
         (work[0] + work[1], work[2])
     );
+    let pooled = &with(false, Some("depthwise:mean,relu")).unwrap().cuts[0];
+    assert_eq!(pooled.tensor, "depthwise:mean,relu");
+    assert_eq!(pooled.shape, load(&case, &pooled.tensor).unwrap().shape());
+    let error = with(false, Some("features:mean")).unwrap_err();
+    assert!(error.to_string().contains("no positions"), "{error}");
     assert_eq!(
         with(false, Some("relut")).unwrap_err().kind(),
         ErrorKind::Usage

@@ -5,8 +5,11 @@ Usage: reference.py INPUT_DIR OUTPUT.json
 INPUT_DIR holds
   features.f32  little-endian float32, [rows, features], row-major
   labels.txt    one integer label a line, one line a row
-  splits.json   {"features": F, "splits": [{"samples_per_class": 20, "seed": 0,
+  splits.json   {"features": F, "last_layer": L, "splits": [{"samples_per_class": 20, "seed": 0,
                  "train": [row, ...], "test": [row, ...]}, ...]}
+
+The classifiers see the first L features of a row, which are those of the network's last layer;
+one of them is tried on all F as well.
 
 OUTPUT.json gets {"results": [{"samples_per_class", "seed", "method", "accuracy"}, ...],
 "versions": {...}}; accuracy is between 0 and 1. Exit code 2 means bad input.
@@ -138,13 +141,22 @@ def classifiers(train, test, labels):
     yield "MLP with dropout (Frigate)", Mlp(), train, test
 
 
+def on_all_layers(train, test, labels):
+    """What the usual strongest of them gains from the earlier layers' features."""
+    rooted = [normalize(signed_square_root(part)) for part in (train, test)]
+    model = tuned(LogisticRegression(max_iter=300), "C", PENALTIES, labels, 100.0)
+    return "logistic regression, square root, three layers", model, *span(*rooted)
+
+
 def read_input(folder):
-    """Returns (features [rows, F], labels [rows], splits), checked against each other."""
+    """Returns (features [rows, F], L, labels [rows], splits), checked against each other."""
     description = json.loads((folder / "splits.json").read_text())
     values = np.fromfile(folder / "features.f32", dtype="<f4")
     labels = np.loadtxt(folder / "labels.txt", dtype=np.int64, ndmin=1)
-    width = int(description["features"])
-    if width < 1 or values.size != labels.size * width:
+    width, last = int(description["features"]), int(description["last_layer"])
+    if not 1 <= last <= width:
+        raise ValueError(f"splits.json: last_layer is {last}, must be 1 to {width}")
+    if values.size != labels.size * width:
         raise ValueError(
             f"features.f32 holds {values.size} values, but labels.txt has {labels.size} rows "
             f"and splits.json says {width} features a row; write the three files together"
@@ -160,19 +172,22 @@ def read_input(folder):
         if set(split["train"]) & set(split["test"]):
             raise ValueError(f"splits.json: seed {split['seed']} tests on rows it trains on")
     # float64: sklearn's solver stops earlier in float32.
-    return values.reshape(labels.size, width).astype(np.float64), labels, description["splits"]
+    values = values.reshape(labels.size, width).astype(np.float64)
+    return values, last, labels, description["splits"]
 
 
-def evaluate(features, labels, splits):
+def evaluate(features, last, labels, splits):
     # Solvers that stop at their limit of steps say so for many of the weak penalties tried.
     warnings.filterwarnings("ignore")
     results = []
     for split in splits:
         train, test = split["train"], split["test"]
-        for method, model, train_x, test_x in classifiers(
-            features[train], features[test], labels[train]
-        ):
-            model.fit(train_x, labels[train])
+        known = labels[train]
+        tried = list(classifiers(features[train][:, :last], features[test][:, :last], known))
+        if last < features.shape[1]:
+            tried.append(on_all_layers(features[train], features[test], known))
+        for method, model, train_x, test_x in tried:
+            model.fit(train_x, known)
             results.append(
                 {
                     "samples_per_class": split["samples_per_class"],
@@ -189,8 +204,8 @@ def main(arguments):
         print("usage: reference.py INPUT_DIR OUTPUT.json", file=sys.stderr)
         return 2
     try:
-        features, labels, splits = read_input(Path(arguments[0]))
-        results = evaluate(features, labels, splits)
+        features, last, labels, splits = read_input(Path(arguments[0]))
+        results = evaluate(features, last, labels, splits)
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"reference.py: {arguments[0]}: {type(error).__name__}: {error}", file=sys.stderr)
         return 2

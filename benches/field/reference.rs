@@ -12,6 +12,9 @@ use fieldtune_benches::splits::Split;
 
 use crate::Cells;
 
+/// Features of the network's last layer, with which the default cut begins.
+const LAST_LAYER: usize = 1280;
+
 /// Adds the references' accuracies to `cells`.
 ///
 /// # Errors
@@ -65,7 +68,9 @@ fn write_inputs(
             })
         })
         .collect();
-    let description = json!({"features": features.width, "splits": splits});
+    let description = json!({
+        "features": features.width, "last_layer": LAST_LAYER, "splits": splits,
+    });
     std::fs::write(folder.join("splits.json"), description.to_string())?;
     Ok(())
 }

@@ -149,7 +149,8 @@ pub struct InspectArgs {
     /// List the tensors too that lie on one of several paths
     #[arg(long)]
     pub all: bool,
-    /// Show this cut only; several tensors with commas between them make one vector
+    /// Show this cut only; several tensors with commas between them make one vector, and
+    /// `:mean` behind one takes the mean over its positions
     #[arg(long, value_name = "TENSOR", conflicts_with = "all")]
     pub cut: Option<String>,
     /// Print one JSON document
@@ -253,7 +254,8 @@ pub struct TrainingArgs {
     /// The backbone.
     #[command(flatten)]
     pub backbone: BackboneArgs,
-    /// The tensor where the backbone is cut, or several with commas between them
+    /// The tensor where the backbone is cut, or several with commas between them; `:mean`
+    /// behind one takes the mean over its positions
     #[arg(long, value_name = "TENSOR")]
     pub cut: Option<String>,
     /// auto, prototype, linear, mlp:H[,H...], or tail: the backbone's own layers after the

@@ -235,7 +235,7 @@ fn row(found: &Inspection, cut: &Cut, notes: &mut Vec<String>) -> [String; 6] {
     ]
 }
 
-/// The suggestions that name this cut.
+/// The suggestions that name this cut, alone or with others.
 fn marks(found: &Inspection, cut: &Cut) -> Option<String> {
     let chosen = &found.suggestions;
     let named = [
@@ -243,9 +243,12 @@ fn marks(found: &Inspection, cut: &Cut) -> Option<String> {
         ("best guess", &chosen.best_guess),
         ("most trainable", &chosen.most_trainable),
     ];
+    let has = |suggested: &str| {
+        suggested == cut.tensor || suggested.split(',').any(|part| part == cut.tensor)
+    };
     let names = named
         .iter()
-        .filter(|(_, tensor)| tensor.as_deref() == Some(cut.tensor.as_str()));
+        .filter(|(_, suggested)| suggested.as_deref().is_some_and(has));
     let names: Vec<&str> = names.map(|(name, _)| *name).collect();
     (!names.is_empty()).then(|| names.join(", "))
 }

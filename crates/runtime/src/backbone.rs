@@ -20,6 +20,7 @@ mod pin;
 mod rewrite;
 mod side;
 mod tail;
+mod taps;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,6 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::InferenceModelExt;
-use tract_onnx::tract_hir::internal::{TractErrorContext, format_err};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Input, Manifest};
@@ -43,6 +43,8 @@ pub(crate) use side::{digest, folder_of};
 #[cfg(test)]
 pub(crate) use tail::Details;
 pub(crate) use tail::{Attribute, Constant};
+pub(crate) use taps::Tap;
+use taps::copy_out;
 
 /// What decides the values of a feature vector. Two backbones with equal identities give
 /// the same features.
@@ -53,7 +55,8 @@ pub struct Identity {
     /// SHA-256 of the ONNX file; where it keeps weights in other files, of that digest and
     /// theirs.
     pub sha256: [u8; 32],
-    /// Tensor where the network is cut; several with commas between them.
+    /// Tensor where the network is cut; several with commas between them, each with
+    /// `:mean` behind it where positions are averaged.
     pub cut: String,
     /// Elements a sample at the cut.
     pub features: usize,
@@ -68,6 +71,7 @@ pub struct Backbone {
     shape: Vec<usize>,
     input: InputTensor,
     plan: Arc<TypedRunnableModel>,
+    taps: Arc<[Tap]>,
     file: PathBuf,
 }
 
@@ -81,13 +85,15 @@ struct InputTensor {
 impl Backbone {
     /// Reads an ONNX file from memory and prepares it up to the tensor `cut`, or up to
     /// several with commas between them, whose elements then stand one after the other in
-    /// the feature vector. What the cut does not need is not looked at.
+    /// the feature vector. `:mean` behind a tensor takes each channel's mean over all
+    /// positions. What the cut does not need is not looked at.
     ///
     /// Neither `bytes` nor the unoptimised network are kept. An input of 8-bit integers
     /// is accepted; [`Worker::run`] then rounds.
     ///
     /// # Errors
-    /// `Usage` when the network has no tensor `cut`; `BadInput`, naming the file, when it
+    /// `Usage` when the network has no tensor `cut`, or that has no positions to take the
+    /// mean over; `BadInput`, naming the file, when it
     /// is damaged, keeps weights in other files, contradicts the manifest's input, or uses
     /// what tract cannot run; then the node and the nearest cut before it are named.
     pub fn load(manifest: &Manifest, bytes: &[u8], cut: &str) -> Result<Self> {
@@ -154,6 +160,7 @@ impl Backbone {
             shape,
             input: prepared.input,
             plan: prepared.plan,
+            taps: prepared.taps.into(),
             file: file.into(),
         })
     }
@@ -189,6 +196,7 @@ impl Backbone {
                 state,
                 buffer: self.input.buffer(&self.file)?,
                 input: self.input.clone(),
+                taps: Arc::clone(&self.taps),
                 features: self.features(),
                 file: self.file.clone(),
             })
@@ -203,6 +211,7 @@ pub struct Worker {
     /// Kept between runs, so that a run allocates no input.
     buffer: Arc<Tensor>,
     input: InputTensor,
+    taps: Arc<[Tap]>,
     features: usize,
     file: PathBuf,
 }
@@ -245,7 +254,7 @@ impl Worker {
         }
         let value = TValue::from_const(Arc::clone(&self.buffer));
         let outputs = self.state.run(tvec!(value)).map_err(&failed)?;
-        copy_out(&outputs, features).map_err(&failed)
+        copy_out(&outputs, &self.taps, features).map_err(&failed)
     }
 }
 
@@ -273,30 +282,12 @@ fn fill(tensor: &mut Tensor, input: &[f32]) -> TractResult<()> {
     Ok(())
 }
 
-/// Writes the outputs one after the other.
-fn copy_out(outputs: &[TValue], features: &mut [f32]) -> TractResult<()> {
-    let mut rest = features;
-    for output in outputs {
-        let output = output.cast_to::<f32>()?;
-        let plain = output.try_as_plain_ram()?;
-        let values = plain.as_slice::<f32>()?;
-        let (place, others) = rest
-            .split_at_mut_checked(values.len())
-            .context("the cut gave too many elements")?;
-        place.copy_from_slice(values);
-        rest = others;
-    }
-    match rest.len() {
-        0 => Ok(()),
-        missing => Err(format_err!("the cut gave {missing} elements too few")),
-    }
-}
-
 /// A network ready to run.
 struct Prepared {
     plan: Arc<TypedRunnableModel>,
     input: InputTensor,
-    /// Of the cut tensors, without the batch axis.
+    taps: Vec<Tap>,
+    /// Of the cut tensors' features, without the batch axis.
     shapes: Vec<Vec<usize>>,
 }
 
@@ -323,26 +314,27 @@ enum Operators {
 impl Source<'_> {
     /// The network up to `cut`, one tensor or several.
     fn prepared(&self, cut: &str) -> Result<Prepared> {
-        let tensors = Document::read(self.bytes, self.file)?.cut_tensors(cut)?;
-        match self.attempt(&tensors) {
+        let taps = Document::read(self.bytes, self.file)?.taps(cut)?;
+        match self.attempt(&taps) {
             Ok(prepared) => Ok(prepared),
             Err(Trouble::Said(error)) => Err(error),
-            Err(Trouble::Fault(fault)) => Err(self.explained(&tensors, &fault)?),
+            Err(Trouble::Fault(fault)) => Err(self.explained(&taps, &fault)?),
         }
     }
 
-    /// The file reduced to what `tensors` need, with its inputs fixed.
-    fn document(&self, tensors: &[String]) -> Result<(Document, Pinned)> {
+    /// The file reduced to what `taps` need, with its inputs fixed.
+    fn document(&self, taps: &[Tap]) -> Result<(Document, Pinned)> {
         let mut document = Document::read(self.bytes, self.file)?;
-        document.keep_only(tensors)?;
+        let tensors: Vec<String> = taps.iter().map(|tap| tap.tensor.clone()).collect();
+        document.keep_only(&tensors)?;
         side::read(&mut document, self.folder)?;
         let pinned = pin(&mut document, self.wanted)?;
         rewrite::rewrite(&mut document);
         Ok((document, pinned))
     }
 
-    fn attempt(&self, tensors: &[String]) -> std::result::Result<Prepared, Trouble> {
-        let (mut document, pinned) = self.document(tensors)?;
+    fn attempt(&self, taps: &[Tap]) -> std::result::Result<Prepared, Trouble> {
+        let (mut document, pinned) = self.document(taps)?;
         rewrite::spell_out_quantisers(&mut document);
         let shape = pinned.shape.clone();
         let mut parsed = Parsed::new(document, pinned, None)?;
@@ -363,7 +355,7 @@ impl Source<'_> {
             })
         };
         let model = caught(work).map_err(unplaced)?.map_err(Fault::unplaced)?;
-        let shapes = cut_shapes(&model, tensors, self.file)?;
+        let shapes = cut_shapes(&model, taps, self.file)?;
         let input = model.input_fact(0).map_err(Fault::unplaced)?.datum_type;
         let input = InputTensor {
             shape,
@@ -375,21 +367,22 @@ impl Source<'_> {
         Ok(Prepared {
             plan,
             input,
+            taps: taps.to_vec(),
             shapes,
         })
     }
 
-    /// The error about a fault before `tensors`.
-    fn explained(&self, tensors: &[String], fault: &Fault) -> Result<Error> {
-        let (document, pinned) = self.document(tensors)?;
+    /// The error about a fault before `taps`.
+    fn explained(&self, taps: &[Tap], fault: &Fault) -> Result<Error> {
+        let (document, pinned) = self.document(taps)?;
         let nodes = document.nodes();
         drop(document);
         let works = |tensor: &str| {
-            let attempt = caught(|| self.attempt(&[tensor.to_string()]).is_ok());
+            let attempt = caught(|| self.attempt(&[Tap::whole(tensor)]).is_ok());
             attempt.unwrap_or(false)
         };
         // Of several tensors each is needed for itself, so no node stands between.
-        let output = tensors.last().map_or("", String::as_str);
+        let output = taps.last().map_or("", |tap| tap.tensor.as_str());
         Ok(blame::explained(
             self.file,
             fault,
@@ -401,16 +394,16 @@ impl Source<'_> {
     }
 }
 
-/// Shapes of the outputs without their batch axes.
+/// Shapes of the outputs' features without their batch axes.
 fn cut_shapes(
     model: &TypedModel,
-    cuts: &[String],
+    taps: &[Tap],
     file: &Path,
 ) -> std::result::Result<Vec<Vec<usize>>, Trouble> {
     let mut shapes = Vec::new();
-    for (index, cut) in cuts.iter().enumerate() {
+    for (index, tap) in taps.iter().enumerate() {
         let wrong = |what: &str| {
-            let what = format_args!("tensor \"{}\" {what}", shortened(cut, 80));
+            let what = format_args!("tensor \"{}\" {what}", shortened(&tap.tensor, 80));
             Trouble::from(bad(
                 file,
                 what,
@@ -429,9 +422,22 @@ fn cut_shapes(
         if shape.iter().product::<usize>() == 0 {
             return Err(wrong("is empty"));
         }
+        let shape = tap.shape(shape).ok_or_else(|| no_positions(file, tap))?;
         shapes.push(shape.to_vec());
     }
     Ok(shapes)
+}
+
+/// The error about a mean over what has no positions.
+pub(crate) fn no_positions(file: &Path, tap: &Tap) -> Error {
+    let name = shortened(&tap.tensor, 80);
+    let what = format_args!("tensor \"{name}\" has no positions to take the mean over");
+    Error::at(
+        ErrorKind::Usage,
+        file,
+        what,
+        format_args!("name it without \":mean\""),
+    )
 }
 
 /// A node of a network that cannot be run.
@@ -469,7 +475,7 @@ pub(crate) struct Answer {
     /// Names of all outputs.
     pub outputs: Vec<String>,
     /// The tensors of the cut that was asked for.
-    pub cut: Vec<String>,
+    pub cut: Vec<Tap>,
 }
 
 /// Reads the graph of an ONNX file.
@@ -491,9 +497,9 @@ pub(crate) fn graph(question: &Question<'_>) -> Result<Answer> {
     guarded(file, || {
         let whole = Document::read(question.bytes, file)?;
         let (outputs, output) = (whole.outputs(), whole.output(question.output)?);
-        let cut = question.cut.map(|cut| whole.cut_tensors(cut)).transpose()?;
+        let cut = question.cut.map(|cut| whole.taps(cut)).transpose()?;
         drop(whole);
-        let (document, pinned) = source.document(std::slice::from_ref(&output))?;
+        let (document, pinned) = source.document(&[Tap::whole(&output)])?;
         let nodes = document.nodes();
         let mut faults = Vec::new();
         let graph = described(document, pinned, &output, &mut faults);

@@ -13,7 +13,7 @@ use fieldtune_core::Kernel;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::backbone::export::{Merge, Parts, cut_tensors, head_alone};
+use crate::backbone::export::{Merge, Parts, head_alone, taps};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::LazyBackbone;
@@ -193,8 +193,8 @@ impl Job<'_> {
         let onnx = self.backbone.bytes()?;
         let file = Path::new(&manifest.file);
         let shape = (input.layout, input.width);
-        let cut = cut_tensors(&onnx, file, self.backbone.cut())?;
-        let merge = Merge::new(&onnx, file, &cut, self.views.views(), shape)?;
+        let taps = taps(&onnx, file, self.backbone.cut())?;
+        let merge = Merge::new(&onnx, file, &taps, self.views.views(), shape)?;
         let named = merge.inputs().iter();
         let inputs: Vec<ExportInput> = named
             .map(|(view, name)| ExportInput {

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use crate::backbone::Broken;
-use crate::backbone::{self, Graph, GraphNode, Question, lone_tensors};
+use crate::backbone::{self, Graph, GraphNode, Question, Tap, lone_tensors, no_positions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Input, Layout};
 use crate::tail::draft;
@@ -186,13 +186,16 @@ pub fn inspect_with(bytes: &[u8], file: &Path, wishes: &Wishes<'_>) -> Result<In
     }
     found.outputs = answer.outputs;
     found.broken = answer.broken;
-    found.suggestions = suggest(&found.cuts, wishes.default_cut);
+    let default = wishes.default_cut;
+    let default = default.filter(|cut| joined(&answer.graph, &taps(&answer.graph, cut)).is_some());
+    found.suggestions = suggest(&found.cuts, default);
     if !answer.cut.is_empty() {
+        if let Some(tap) = without_positions(&answer.graph, &answer.cut) {
+            return Err(no_positions(file, tap));
+        }
         let cut = joined(&answer.graph, &answer.cut).ok_or_else(|| {
-            let what = format_args!(
-                "the cut \"{}\" does not lead to the output",
-                answer.cut.join(",")
-            );
+            let cut = named(&answer.cut);
+            let what = format_args!("the cut \"{cut}\" does not lead to the output");
             let remedy = "name the output with --output, or leave --cut out to list the cuts";
             Error::at(ErrorKind::Usage, file, what, remedy)
         })?;
@@ -288,18 +291,16 @@ pub(crate) fn survey(graph: &Graph) -> Inspection {
 
 /// A cut at several tensors, or at one that others bypass. `None` where one of them is not
 /// on the way to the output or has no fixed shape.
-fn joined(graph: &Graph, tensors: &[String]) -> Option<Cut> {
+fn joined(graph: &Graph, taps: &[Tap]) -> Option<Cut> {
     let steps = steps(graph);
     let makers = makers(&steps);
-    let shapes = tensors
-        .iter()
-        .map(|name| graph.tensors.get(name)?.shape.clone());
-    let shapes: Vec<Vec<usize>> = shapes.collect::<Option<_>>()?;
+    let shape = |tap: &Tap| tap.shape(shape_of(graph, tap)?).map(<[usize]>::to_vec);
+    let shapes: Vec<Vec<usize>> = taps.iter().map(shape).collect::<Option<_>>()?;
     let shape = match shapes.as_slice() {
         [shape] => shape.clone(),
         several => vec![several.iter().map(|shape| product(shape) as usize).sum()],
     };
-    let before = cone(&steps, &makers, tensors.iter().map(String::as_str));
+    let before = cone(&steps, &makers, taps.iter().map(|tap| tap.tensor.as_str()));
     let total = |of: fn(&Step<'_>) -> u64, inside: bool| {
         let chosen = steps
             .iter()
@@ -314,7 +315,7 @@ fn joined(graph: &Graph, tensors: &[String]) -> Option<Cut> {
         total(|step| step.parameters, true),
     );
     Some(Cut {
-        tensor: tensors.join(","),
+        tensor: named(taps),
         bytes_per_sample: product(&shape).saturating_mul(4) as usize,
         shape,
         macs_before: macs,
@@ -325,6 +326,34 @@ fn joined(graph: &Graph, tensors: &[String]) -> Option<Cut> {
         reason: "what comes later needs other tensors too".into(),
         alone: false,
     })
+}
+
+fn shape_of<'a>(graph: &'a Graph, tap: &Tap) -> Option<&'a [usize]> {
+    graph.tensors.get(&tap.tensor)?.shape.as_deref()
+}
+
+/// The tensors of a cut; they may be unknown to the graph.
+fn taps(graph: &Graph, cut: &str) -> Vec<Tap> {
+    let known = |name: &str| graph.tensors.contains_key(name);
+    match known(cut) {
+        true => vec![Tap::whole(cut)],
+        false => cut
+            .split(',')
+            .map(|part| Tap::parse(part.trim(), known))
+            .collect(),
+    }
+}
+
+/// The first of `taps` that has no positions to take a mean over.
+fn without_positions<'a>(graph: &Graph, taps: &'a [Tap]) -> Option<&'a Tap> {
+    taps.iter()
+        .find(|tap| shape_of(graph, tap).is_some_and(|shape| tap.shape(shape).is_none()))
+}
+
+/// The cut as the user writes it.
+fn named(taps: &[Tap]) -> String {
+    let names: Vec<String> = taps.iter().map(Tap::to_string).collect();
+    names.join(",")
 }
 
 /// `alone` and every other tensor with a fixed shape that depends on the sample, in the
@@ -339,7 +368,7 @@ fn every(graph: &Graph, alone: Vec<Cut>) -> Vec<Cut> {
     made.filter_map(|name| {
         let known = alone.remove(name);
         let usable = graph.tensors.get(name).is_some_and(|tensor| tensor.number);
-        known.or_else(|| joined(graph, std::slice::from_ref(name)).filter(|_| usable))
+        known.or_else(|| joined(graph, &[Tap::whole(name)]).filter(|_| usable))
     })
     .collect()
 }

@@ -93,6 +93,7 @@ fn expected(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::Cache;
 
     #[test]
     fn the_embedded_backbone_is_the_one_its_manifest_describes() {
@@ -100,7 +101,8 @@ mod tests {
         let backbone = model
             .cut_at(&model.manifest().default_cut)
             .expect("matches its manifest");
-        assert_eq!(backbone.cut(), "features");
+        assert_eq!(backbone.cut(), model.manifest().default_cut);
+        assert_eq!(backbone.features(&Cache::off()), Ok(3104));
         assert!(Model::embedded_bytes().len() > 9_000_000);
     }
 }

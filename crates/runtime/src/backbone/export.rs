@@ -21,6 +21,7 @@ use tract_onnx::pb::{
     GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, ValueInfoProto,
 };
 
+use super::Tap;
 use super::guard::guarded;
 use super::onnx::Document;
 use crate::error::{Error, ErrorKind, Result};
@@ -75,24 +76,24 @@ pub(crate) struct Merge<'a> {
     /// The input of each view that needs one of its own.
     inputs: Vec<(View, String)>,
     views: Vec<View>,
-    cut: &'a [String],
+    taps: &'a [Tap],
     layout: Layout,
     /// Size of the axis that a mirror image turns round.
     width: usize,
 }
 
 impl<'a> Merge<'a> {
-    /// Reads a backbone that takes pictures of `width` in `layout` and is cut at the
-    /// tensors `cut`, whose features stand one after the other.
+    /// Reads a backbone that takes pictures of `width` in `layout` and is cut at `taps`,
+    /// whose features stand one after the other.
     /// The mirror image is made inside the file; other views are inputs of their own.
     ///
     /// # Errors
-    /// `BadInput`, naming the file, when it is damaged, has no tensor `cut`, keeps weights
+    /// `BadInput`, naming the file, when it is damaged, lacks a tensor of the cut, keeps weights
     /// in other files, or is older than opset 7.
     pub fn new(
         bytes: &'a [u8],
         file: &'a Path,
-        cut: &'a [String],
+        taps: &'a [Tap],
         views: impl Iterator<Item = View>,
         (layout, width): (Layout, usize),
     ) -> Result<Self> {
@@ -114,6 +115,7 @@ impl<'a> Merge<'a> {
         }
         let graph = model.iter().find(|field| field.number == field::GRAPH);
         let graph = wire::fields(graph.ok_or_else(damaged)?.payload).ok_or_else(damaged)?;
+        let cut = taps.iter().map(|tap| tap.tensor.clone()).collect();
         let kept = Kept::new(&graph, cut).map_err(|what| wrong(&what))?;
         let mut builder = Builder::new(kept.names(), opset);
         let views: Vec<View> = views.collect();
@@ -133,7 +135,7 @@ impl<'a> Merge<'a> {
             builder,
             inputs,
             views,
-            cut,
+            taps,
             layout,
             width,
         })
@@ -197,7 +199,7 @@ impl<'a> Merge<'a> {
     fn features(&mut self, view: View, graph: &mut Vec<u8>, width: usize) -> String {
         let kept = &self.kept;
         let cut = match view {
-            View::Original => self.cut.to_vec(),
+            View::Original => self.taps.iter().map(|tap| tap.tensor.clone()).collect(),
             View::Mirrored => {
                 let input = mirrored(kept, &mut self.builder, self.layout, self.width);
                 // A node stands after those whose outputs it reads.
@@ -216,9 +218,14 @@ impl<'a> Merge<'a> {
         let name = |what: &str| format!("features.{}.{what}", view.name());
         // Where they are f32 already this is left out by whoever runs the file.
         let to_float = || vec![integer("to", DataType::Float as i64)];
-        let mut float =
-            |tensor: &String| builder.node_with("Cast", &[tensor], &name("float"), to_float());
-        let floats: Vec<String> = cut.iter().map(&mut float).collect();
+        let mut float = |(tensor, tap): (&String, &Tap)| {
+            let float = builder.node_with("Cast", &[tensor], &name("float"), to_float());
+            match tap.mean {
+                true => builder.node("GlobalAveragePool", &[&float], &name("mean")),
+                false => float,
+            }
+        };
+        let floats: Vec<String> = cut.iter().zip(self.taps).map(&mut float).collect();
         if let [float] = &floats[..] {
             return builder.reshape(float, &[-1, width as i64], &name("flat"));
         }
@@ -233,12 +240,12 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// Names of the tensors of a cut: one, or several with commas between them.
+/// The tensors of a cut: one, or several with commas between them.
 ///
 /// # Errors
 /// `Usage` when the file has no such tensor, `BadInput` when it is damaged.
-pub(crate) fn cut_tensors(bytes: &[u8], file: &Path, cut: &str) -> Result<Vec<String>> {
-    guarded(file, || Document::read(bytes, file)?.cut_tensors(cut))
+pub(crate) fn taps(bytes: &[u8], file: &Path, cut: &str) -> Result<Vec<Tap>> {
+    guarded(file, || Document::read(bytes, file)?.taps(cut))
 }
 
 /// Adds the mirror image of the input and gives its name.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use tract_onnx::prelude::*;
 
+use super::Tap;
 use super::graph::{GraphNode, nearest};
 use super::guard::{bad, shortened};
 use crate::error::{Error, ErrorKind, Result};
@@ -93,15 +94,18 @@ impl Document {
         self.graph.output.iter().map(|it| it.name.clone()).collect()
     }
 
-    /// The tensors that `cut` names: one, or several with commas between them.
-    pub fn cut_tensors(&self, cut: &str) -> Result<Vec<String>> {
+    /// The tensors that `cut` names: one, or several with commas between them, each with
+    /// `:mean` behind it where its positions are averaged.
+    pub fn taps(&self, cut: &str) -> Result<Vec<Tap>> {
         let made: HashSet<&str> = self.made().collect();
         let known = |name: &str| made.contains(name) || self.declared.iter().any(|it| it == name);
         if known(cut) {
-            return Ok(vec![cut.into()]);
+            return Ok(vec![Tap::whole(cut)]);
         }
-        let names: Vec<&str> = cut.split(',').map(str::trim).collect();
-        if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        let parts = cut.split(',').map(str::trim);
+        let taps: Vec<Tap> = parts.map(|part| Tap::parse(part, known)).collect();
+        let mut named = taps.iter().map(|tap| &tap.tensor);
+        if let Some(unknown) = named.find(|name| !known(name)) {
             let near = nearest(unknown, self.made());
             let what = format_args!("has no tensor \"{unknown}\"; the nearest names are {near}");
             let remedy = format_args!(
@@ -111,12 +115,12 @@ impl Document {
             return Err(Error::at(ErrorKind::Usage, &self.file, what, remedy));
         }
         let mut seen = HashSet::new();
-        if let Some(twice) = names.iter().find(|name| !seen.insert(**name)) {
-            let what = format_args!("the cut names \"{twice}\" twice");
+        if let Some(twice) = taps.iter().find(|tap| !seen.insert(&tap.tensor)) {
+            let what = format_args!("the cut names \"{}\" twice", twice.tensor);
             let remedy = "name each tensor once";
             return Err(Error::at(ErrorKind::Usage, &self.file, what, remedy));
         }
-        Ok(names.into_iter().map(str::to_string).collect())
+        Ok(taps)
     }
 
     /// Names of the tensors that nodes make.

@@ -9,12 +9,12 @@ const MAX_FEATURES: usize = 16_384;
 /// Largest bytes a sample at a cut whose tail is trained: 500 samples take 512 MiB.
 const MAX_TAIL_BYTES: usize = 1 << 20;
 
-/// Chooses among `cuts`, which are in the order of the network, its output last.
+/// Chooses among `cuts`, which are in the order of the network, its output last. A default
+/// is the best guess.
 pub(super) fn suggest(cuts: &[Cut], default_cut: Option<&str>) -> Suggestions {
     let name = |cut: &Cut| cut.tensor.clone();
     let small = |cut: &&Cut| cut.bytes_per_sample <= 4 * MAX_FEATURES;
     let fastest = cuts.iter().filter(small).min_by_key(|cut| cut.macs_before);
-    let named = default_cut.and_then(|default| cuts.iter().find(|cut| cut.tensor == default));
     // The last place with work behind it: before the classifier.
     let classified = |cut: &&Cut| cut.macs_after > 0 && cut.parameters_after > 0;
     let best = cuts.iter().rfind(|cut| small(cut) && classified(cut));
@@ -30,7 +30,7 @@ pub(super) fn suggest(cuts: &[Cut], default_cut: Option<&str>) -> Suggestions {
     let most = kept.max_by_key(order).or_else(|| tails().max_by_key(order));
     Suggestions {
         fastest: fastest.map(name),
-        best_guess: named.or(best).map(name),
+        best_guess: default_cut.map(str::to_string).or(best.map(name)),
         most_trainable: most.map(name),
     }
 }

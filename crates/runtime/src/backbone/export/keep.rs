@@ -57,7 +57,7 @@ pub(super) struct Kept<'a> {
     /// Name of the only input.
     pub input: &'a str,
     input_info: &'a [u8],
-    cut: &'a [String],
+    cut: Vec<String>,
     /// In the file's order.
     nodes: Vec<Node<'a>>,
     /// Fields besides nodes, inputs and outputs.
@@ -69,13 +69,13 @@ pub(super) struct Kept<'a> {
 impl<'a> Kept<'a> {
     /// # Errors
     /// What is wrong with the file.
-    pub fn new(graph: &[Field<'a>], cut: &'a [String]) -> Result<Self, String> {
+    pub fn new(graph: &[Field<'a>], cut: Vec<String>) -> Result<Self, String> {
         let damaged = || "is damaged or not an ONNX file".to_string();
         let of = |number: u64| graph.iter().filter(move |field| field.number == number);
         let nodes: Option<Vec<Node<'a>>> =
             of(graph::NODE).map(|field| node(field.payload)).collect();
         let nodes = nodes.ok_or_else(damaged)?;
-        let wanted = wanted(&nodes, cut);
+        let wanted = wanted(&nodes, &cut);
         let made: HashSet<&str> = nodes
             .iter()
             .flat_map(|node| node.outputs.iter().copied())

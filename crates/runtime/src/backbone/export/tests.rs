@@ -300,7 +300,7 @@ fn backbones_of_old_and_new_opsets_are_merged_for_all_views() {
         let file = backbone(opset, batch);
         let path = Path::new("b.onnx");
         let layout = (Layout::Nchw, 8);
-        let cut = ["features".to_string()];
+        let cut = [Tap::whole("features")];
         let merge = Merge::new(&file, path, &cut, View::ALL.into_iter(), layout).expect("sound");
         let names: Vec<String> = merge
             .inputs()
@@ -358,7 +358,7 @@ fn backbones_of_old_and_new_opsets_are_merged_for_all_views() {
 fn what_cannot_be_merged_is_refused() {
     let refused = |file: &[u8], cut: &str| {
         let views = [View::Original].into_iter();
-        let cut = [cut.to_string()];
+        let cut = [Tap::whole(cut)];
         let merge = Merge::new(file, Path::new("b.onnx"), &cut, views, (Layout::Nchw, 8));
         merge.err().expect("refused").to_string()
     };
@@ -377,7 +377,7 @@ fn what_cannot_be_merged_is_refused() {
 fn a_cut_of_several_tensors_is_merged() {
     let file = backbone(17, None);
     let path = Path::new("b.onnx");
-    let cut = cut_tensors(&file, path, "features,mean").expect("known");
+    let cut = taps(&file, path, "features,shut:mean").expect("known");
     let network = Network::mlp(10, &[], 2).expect("sound");
     let parameters = parameters(&network);
     let parts = Parts {
