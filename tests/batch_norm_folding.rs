@@ -58,7 +58,7 @@ fn outputs_stay_and_batch_norms_go() {
             );
         }
     }
-    assert_eq!(folded_norms, 3, "the tables hold three that can be folded");
+    assert_eq!(folded_norms, 6, "the tables hold six that can be folded");
 }
 
 #[test]

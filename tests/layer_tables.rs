@@ -23,8 +23,10 @@ pub fn tables() -> Vec<(&'static str, Network)> {
         kernel: [2, 3],
         stride: [1, 2],
         padding: [0, 1, 1, 2],
+        dilation: [1; 2],
     };
-    let tables: [(&str, Vec<Layer>); 9] = [
+    let gaps = |window: Window, dilation| Window { dilation, ..window };
+    let tables: [(&str, Vec<Layer>); 13] = [
         ("linear", vec![dense(9, 3)]),
         (
             "dense with every activation",
@@ -137,6 +139,72 @@ pub fn tables() -> Vec<(&'static str, Network)> {
                 Layer::Add { from: 0 },
                 Layer::Relu,
                 dense(18, 3),
+            ],
+        ),
+        (
+            "addition of an input that a ReLU follows",
+            vec![
+                Layer::Input(Shape::map(2, 3, 3)),
+                Layer::Relu,
+                convolution(2, 2, square(3, 1, 1), 1),
+                Layer::Add { from: 0 },
+                dense(18, 3),
+            ],
+        ),
+        (
+            "windows with gaps",
+            vec![
+                Layer::Input(Shape::map(4, 11, 9)),
+                convolution(4, 6, gaps(square(3, 1, 2), [2, 2]), 2),
+                Layer::Relu,
+                Layer::MaxPool(gaps(square(2, 1, 1), [3, 2])),
+                convolution(6, 6, gaps(square(3, 2, 3), [2, 3]), 6),
+                Layer::HardSwish,
+                convolution(6, 5, gaps(uneven, [3, 2]), 1),
+                Layer::GlobalAveragePool,
+                dense(5, 3),
+            ],
+        ),
+        (
+            "shortcuts with a convolution of their own",
+            vec![
+                Layer::Input(Shape::map(3, 12, 11)),
+                convolution(3, 4, square(3, 2, 1), 1), // 1
+                Layer::BatchNorm { channels: 4 },
+                Layer::Relu,
+                convolution(4, 4, square(3, 1, 1), 1),
+                Layer::BatchNorm { channels: 4 },
+                Layer::Branch { from: 1 }, // 6
+                convolution(3, 4, square(1, 2, 0), 1),
+                Layer::BatchNorm { channels: 4 },
+                Layer::Add { from: 6 },
+                Layer::Relu,
+                convolution(4, 6, square(3, 1, 1), 2), // 11
+                Layer::Silu,
+                Layer::Branch { from: 11 }, // 13
+                convolution(4, 6, square(1, 1, 0), 1),
+                Layer::Add { from: 13 },
+                Layer::Add { from: 12 },
+                Layer::GlobalAveragePool,
+                dense(6, 3),
+            ],
+        ),
+        (
+            "branches inside branches",
+            vec![
+                dense(6, 5),
+                Layer::Relu,
+                dense(5, 4), // 2
+                Layer::Silu,
+                Layer::Branch { from: 2 }, // 4
+                dense(5, 4),
+                Layer::Branch { from: 5 }, // 6
+                Layer::Relu,
+                dense(5, 4),
+                Layer::Add { from: 6 },
+                Layer::Relu,
+                Layer::Add { from: 4 },
+                dense(4, 3),
             ],
         ),
     ];

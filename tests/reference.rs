@@ -44,6 +44,7 @@ pub fn logits(network: &Network, parameters: &[f64], input: &[f64]) -> Vec<f64> 
                 let other = &tensors[usize::from(from)];
                 x.iter().zip(other).map(|(a, b)| a + b).collect()
             }
+            Layer::Branch { from } => tensors[usize::from(from)].clone(),
             Layer::RootLength => {
                 let sum: f64 = x.iter().map(|x| x.abs()).sum();
                 let factor = (x.len() as f64 / sum).sqrt();
@@ -83,23 +84,17 @@ fn activation(layer: Layer, x: f64) -> f64 {
 fn each(window: &Window, shape: Shape, mut run: impl FnMut(usize, usize, usize)) {
     let [rows, columns] = window.output(shape).expect("the table was checked");
     let [height, width] = window.kernel.map(usize::from);
-    let at = |out: u32, stride: u8, tap: usize, padding: u8, size: u32| {
-        let place = out as usize * usize::from(stride) + tap;
-        let place = place.checked_sub(usize::from(padding))?;
-        (place < size as usize).then_some(place)
+    let sizes = [shape.rows, shape.columns];
+    let at = |axis: usize, out: u32, tap: usize| {
+        let (stride, gap) = (window.stride[axis], window.dilation[axis]);
+        let [stride, gap, padding] = [stride, gap, window.padding[axis]].map(usize::from);
+        let place = (out as usize * stride + tap * gap).checked_sub(padding)?;
+        (place < sizes[axis] as usize).then_some(place)
     };
     for row in 0..rows {
         for column in 0..columns {
             for (down, right) in (0..height).flat_map(|d| (0..width).map(move |r| (d, r))) {
-                let y = at(row, window.stride[0], down, window.padding[0], shape.rows);
-                let x = at(
-                    column,
-                    window.stride[1],
-                    right,
-                    window.padding[1],
-                    shape.columns,
-                );
-                if let (Some(y), Some(x)) = (y, x) {
+                if let (Some(y), Some(x)) = (at(0, row, down), at(1, column, right)) {
                     let output = (row * columns + column) as usize;
                     run(output, down * width + right, y * shape.columns as usize + x);
                 }

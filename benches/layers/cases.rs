@@ -64,6 +64,7 @@ fn window(random: &mut Random) -> Window {
         kernel,
         stride: [0, 1].map(|_| between(random, 1, 2) as u8),
         padding: [0, 1, 0, 1].map(|axis| padding(random, axis)),
+        dilation: [1; 2],
     }
 }
 

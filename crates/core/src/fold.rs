@@ -7,7 +7,7 @@ use crate::network::{Layer, MAX_LAYERS, Network};
 use crate::tensors::PerTensor;
 
 /// Folds every batch norm that directly follows a dense layer or a convolution, unless a
-/// residual addition reads what stands between the two.
+/// residual addition or a branch reads what stands between the two.
 ///
 /// `parameters` are laid out for `network` on entry; on return their first part is laid
 /// out for the network returned, which has no more parameters than before.
@@ -37,6 +37,9 @@ pub fn batch_norms(network: &Network, parameters: &mut [f32]) -> Result<Network,
             Layer::Add { from } => Layer::Add {
                 from: tensors[usize::from(from)],
             },
+            Layer::Branch { from } => Layer::Branch {
+                from: tensors[usize::from(from)],
+            },
             other => other,
         });
     }
@@ -52,7 +55,7 @@ fn folds(network: &Network, index: usize) -> bool {
     ] else {
         return false;
     };
-    let read = |layer: &Layer| matches!(layer, Layer::Add { from } if usize::from(*from) == index);
+    let read = |layer: &Layer| layer.reads() == Some(index);
     below.is_weighted() && !layers.iter().any(read)
 }
 

@@ -1,7 +1,10 @@
 //! The kinds of layers: their sizes, what shape they make of a shape, how many
 //! parameters they own. Their arithmetic is in `layers/`.
 
+mod written;
+
 use serde::{Deserialize, Serialize};
+use written::Written;
 
 /// The most elements of one sample's tensor, and of one layer's parameters: a
 /// quarter of what a 32-bit CPU can address in f32, over 16. Sums of a few sizes
@@ -70,6 +73,15 @@ pub struct Window {
     pub stride: [u8; 2],
     /// Zeros (or, for a maximum, nothing) added above, left, below and right.
     pub padding: [u8; 4],
+    /// From one element of the kernel to the next, down and right: 1 where the kernel has
+    /// no gaps, and where it has one element only. Stands apart in the head file.
+    #[serde(skip, default = "together")]
+    pub dilation: [u8; 2],
+}
+
+/// The dilation of a kernel without gaps.
+const fn together() -> [u8; 2] {
+    [1; 2]
 }
 
 impl Window {
@@ -79,7 +91,13 @@ impl Window {
             kernel: [size; 2],
             stride: [stride; 2],
             padding: [padding; 4],
+            dilation: together(),
         }
+    }
+
+    /// Whether the kernel has gaps.
+    pub fn is_dilated(&self) -> bool {
+        self.dilation != together()
     }
 
     /// Positions in the window.
@@ -97,12 +115,16 @@ impl Window {
     pub fn output(&self, shape: Shape) -> Option<[u32; 2]> {
         let mut sizes = [0; 2];
         for (axis, size) in [shape.rows, shape.columns].into_iter().enumerate() {
-            let kernel = u32::from(self.kernel[axis]);
+            let (kernel, gap) = (self.kernel[axis], u32::from(self.dilation[axis]));
             let [before, after] = [self.padding[axis], self.padding[axis + 2]].map(u32::from);
-            if kernel == 0 || self.stride[axis] == 0 || before >= kernel || after >= kernel {
+            // A map shorter than the gap could fall between two elements.
+            let longest = if kernel == 1 { 1 } else { size };
+            let gap_fits = (1..=longest).contains(&gap);
+            let reach = u32::from(kernel.checked_sub(1)?) * gap + 1;
+            if !gap_fits || self.stride[axis] == 0 || before >= reach || after >= reach {
                 return None;
             }
-            let room = size.checked_add(before + after)?.checked_sub(kernel)?;
+            let room = size.checked_add(before + after)?.checked_sub(reach)?;
             sizes[axis] = room / u32::from(self.stride[axis]) + 1;
         }
         Some(sizes)
@@ -168,9 +190,9 @@ impl Convolution {
     }
 }
 
-/// One layer. The order of the variants is part of the head file's format: new
-/// ones go to the end.
+/// One layer. How it stands in the head file is said in `layer/written.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 #[non_exhaustive]
 pub enum Layer {
     /// `y = W x + b`: weights `[outputs, inputs]`, biases `[outputs]`. A map is read
@@ -222,6 +244,13 @@ pub enum Layer {
     /// its number of elements: what [`crate::transform::Transform`] does before the first
     /// layer, after pretrained ones. A map is read as one vector.
     RootLength,
+    /// `y = the input of an earlier layer`: the start of a second path, such as a shortcut
+    /// with a convolution of its own. What stood here before is the end of the first path,
+    /// for an [`Layer::Add`] to read.
+    Branch {
+        /// Index of the layer whose input is the output here.
+        from: u8,
+    },
 }
 
 /// How many parameters a layer owns. They stand in this order.
@@ -236,8 +265,17 @@ pub(crate) struct Parameters {
 }
 
 impl Layer {
+    /// The earlier layer whose input it reads beside its own, if it does.
+    pub fn reads(&self) -> Option<usize> {
+        match self {
+            Self::Add { from } | Self::Branch { from } => Some(usize::from(*from)),
+            _ => None,
+        }
+    }
+
     /// Shape of the output, `None` when the layer does not fit the input. [`Layer::Add`]
-    /// keeps the shape; that its other operand fits is the table's to check.
+    /// keeps the shape; that its other operand fits is the table's to check, and so is what
+    /// [`Layer::Branch`] gives.
     pub(crate) fn output(&self, input: Shape) -> Option<Shape> {
         let output = match self {
             Self::Dense { inputs, outputs } => {
@@ -258,6 +296,7 @@ impl Layer {
             | Self::HardSwish
             | Self::Silu
             | Self::Add { .. }
+            | Self::Branch { .. }
             | Self::RootLength => Some(input),
         };
         output.filter(Shape::is_sound)

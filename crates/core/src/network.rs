@@ -45,10 +45,13 @@ impl Network {
             if matches!(layer, Layer::Input(_)) && index > 0 {
                 return Err(Error::LayerTable);
             }
-            if let Layer::Add { from } = layer {
-                let other = network.shapes[..index].get(usize::from(*from));
-                if other != Some(&shape) {
-                    return Err(Error::LayerTable);
+            if let Some(from) = layer.reads() {
+                let other = network.shapes[..index].get(from);
+                let other = *other.ok_or(Error::LayerTable)?;
+                match layer {
+                    Layer::Branch { .. } => shape = other,
+                    _ if other != shape => return Err(Error::LayerTable),
+                    _ => {}
                 }
             }
             shape = layer.output(shape).ok_or(Error::LayerTable)?;
@@ -268,6 +271,8 @@ mod tests {
             &[dense(3, 3), Layer::Input(Shape::flat(3)), dense(3, 2)],
             &[dense(3, 3), Layer::Add { from: 1 }, dense(3, 2)],
             &[dense(3, 2), Layer::Add { from: 0 }, dense(2, 2)],
+            &[dense(3, 3), Layer::Branch { from: 1 }, dense(3, 2)],
+            &[dense(3, 3), Layer::Branch { from: 9 }, dense(3, 2)],
             &[Layer::Input(Shape::flat(3)), Layer::Flatten],
             &[
                 Layer::Input(Shape::map(1, 4, 4)),

@@ -128,6 +128,9 @@ impl<'a> Trainer<'a> {
         let [x, y] = [index, index + 1].map(|tensor| self.tensor(pass, tensor, rows));
         let [w, b, c] = self.parameter_spans(index);
         let job = self.job(index, rows);
+        if matches!(layer, Layer::Branch { .. }) {
+            return self.read_earlier(pass, from, index, rows);
+        }
         if layer.manner() == Manner::Moves {
             let [x, y, w, b, c, scratch] = self.arena.split([x, y, w, b, c, self.plan.scratch])?;
             let (weights, biases, constants) = (&*w, &*b, &*c);
@@ -150,15 +153,7 @@ impl<'a> Trainer<'a> {
                 let values = self.arena.of(y)?;
                 dropout::apply(values, width, rows.clone(), permille, seed);
             }
-            Layer::Add { from: other } => {
-                let other = usize::from(other);
-                let pass = if other < from { Pass::Clean } else { pass };
-                let other = self.tensor(pass, other, rows);
-                let [y, other] = self.arena.split([y, other])?;
-                for (y, other) in y.iter_mut().zip(other) {
-                    *y += *other;
-                }
-            }
+            Layer::Add { .. } => self.read_earlier(pass, from, index, rows)?,
             _ => {
                 let [y, w, b, c] = self.arena.split([y, w, b, c])?;
                 let (weights, biases, constants) = (&*w, &*b, &*c);
@@ -168,6 +163,35 @@ impl<'a> Trainer<'a> {
                     constants,
                 };
                 job.change(y, &own);
+            }
+        }
+        Ok(())
+    }
+
+    /// An addition adds the earlier tensor that it reads to what stands in its output; a
+    /// branch copies it there.
+    fn read_earlier(
+        &mut self,
+        pass: Pass,
+        from: usize,
+        index: usize,
+        rows: &Rows,
+    ) -> Result<(), Error> {
+        let layer = self.network.layers()[index];
+        let Some(earlier) = layer.reads() else {
+            return Ok(());
+        };
+        let its_pass = if earlier < from { Pass::Clean } else { pass };
+        let spans = [
+            self.tensor(pass, index + 1, rows),
+            self.tensor(its_pass, earlier, rows),
+        ];
+        let [y, earlier] = self.arena.split(spans)?;
+        if matches!(layer, Layer::Branch { .. }) {
+            y.copy_from_slice(earlier);
+        } else {
+            for (y, earlier) in y.iter_mut().zip(earlier) {
+                *y += *earlier;
             }
         }
         Ok(())
@@ -237,6 +261,9 @@ impl<'a> Trainer<'a> {
         match (layer, layer.manner()) {
             (_, Manner::Keeps) => {}
             (_, Manner::Moves) => {
+                if matches!(layer, Layer::Branch { .. }) {
+                    self.wait(index, dy)?;
+                }
                 let dx = self.delta(1 - current, below);
                 let [x, dy, dx, w, scratch] =
                     self.arena.split([x, dy, dx, w, self.plan.scratch])?;
@@ -264,8 +291,8 @@ impl<'a> Trainer<'a> {
         Ok(current)
     }
 
-    /// Sets the gradient by the sum that layer `add` made aside, until the way back
-    /// comes to its other operand.
+    /// Sets the gradient by the sum that layer `add` made, or by the branch that began
+    /// there, aside, until the way back comes to the other tensor it read.
     fn wait(&mut self, add: usize, dy: Span) -> Result<(), Error> {
         let waiting = self.plan.residuals.iter().find(|r| r.add == add);
         let Some(slot) = waiting.map(|residual| residual.slot) else {

@@ -63,6 +63,7 @@ pub fn logits(
         match (layer, layer.manner()) {
             (Layer::Dropout { .. }, _) | (_, Manner::Keeps) => {}
             (Layer::Add { .. }, _) => operands.add(index, &mut front[..below]),
+            (Layer::Branch { .. }, _) => operands.take(index, front),
             (_, Manner::Changes) => job.change(&mut front[..below], &own),
             (_, Manner::Moves) => {
                 let above = rows * network.width(index + 1);
@@ -76,7 +77,8 @@ pub fn logits(
     Ok(())
 }
 
-/// The inputs of layers that residual additions read again, in slots of their own.
+/// The inputs of layers that residual additions and branches read again, in slots of their
+/// own.
 struct Operands<'w> {
     network: &'w Network,
     rows: usize,
@@ -96,7 +98,7 @@ impl<'w> Operands<'w> {
         }
     }
 
-    /// Copies the input of layer `index` if an addition will read it.
+    /// Copies the input of layer `index` if a later layer will read it.
     fn keep(&mut self, index: usize, values: &[f32]) {
         let elements = self.rows * self.network.width(index);
         for residual in residuals(self.network).iter().filter(|r| r.from == index) {
@@ -112,6 +114,15 @@ impl<'w> Operands<'w> {
             for (value, operand) in values.iter_mut().zip(operand) {
                 *value += operand;
             }
+        }
+    }
+
+    /// Brings back what the branch at `index` begins with.
+    fn take(&mut self, index: usize, values: &mut [f32]) {
+        let elements = self.rows * self.network.width(index + 1);
+        for residual in residuals(self.network).iter().filter(|r| r.add == index) {
+            let start = self.start(residual.slot);
+            values[..elements].copy_from_slice(&self.slots[start..start + elements]);
         }
     }
 

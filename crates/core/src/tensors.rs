@@ -7,8 +7,8 @@ use crate::network::{Layer, MAX_LAYERS, Network};
 /// A list with one entry a tensor.
 pub(crate) type PerTensor<T> = heapless::Vec<T, { MAX_LAYERS + 1 }>;
 
-/// One residual addition: the input of layer `from` is used again by layer `add`.
-/// Additions that are open at the same time have different slots: numbers here, memory
+/// One residual addition or branch: the input of layer `from` is used again by layer
+/// `add`. Those that are open at the same time have different slots: numbers here, memory
 /// in a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Residual<S> {
@@ -17,17 +17,16 @@ pub(crate) struct Residual<S> {
     pub slot: S,
 }
 
-/// One entry an addition.
+/// One entry an addition or branch.
 pub(crate) type Residuals<S> = heapless::Vec<Residual<S>, MAX_LAYERS>;
 
-/// All residual additions, in the order of their ends.
+/// All residual additions and branches, in the order of their ends.
 pub(crate) fn residuals(network: &Network) -> Residuals<usize> {
     let mut found = Residuals::<usize>::new();
     for (add, layer) in network.layers().iter().enumerate() {
-        let Layer::Add { from } = *layer else {
+        let Some(from) = layer.reads() else {
             continue;
         };
-        let from = usize::from(from);
         let taken = |slot| found.iter().any(|r| r.slot == slot && r.add >= from);
         let slot = (0..MAX_LAYERS).find(|slot| !taken(*slot)).unwrap_or(0);
         // At most one a layer: all fit.
@@ -55,7 +54,7 @@ pub(crate) fn roots(network: &Network) -> PerTensor<usize> {
     let mut roots = PerTensor::<usize>::new();
     let _ = roots.push(0);
     for index in 0..network.layers().len() {
-        let root = if in_place(network, index) {
+        let root = if in_place(network, index, &roots) {
             roots[index]
         } else {
             index + 1
@@ -66,16 +65,19 @@ pub(crate) fn roots(network: &Network) -> PerTensor<usize> {
 }
 
 /// Whether layer `index` may write over its input: nothing else reads that tensor
-/// afterwards, not even a backward pass.
-fn in_place(network: &Network, index: usize) -> bool {
+/// afterwards, not even a backward pass. `roots` are those up to that tensor.
+fn in_place(network: &Network, index: usize, roots: &[usize]) -> bool {
     let layer = &network.layers()[index];
     match layer.manner() {
         Manner::Keeps => return true,
         Manner::Moves => return false,
         Manner::Changes => {}
     }
-    let read_again =
-        |other: &Layer| matches!(other, Layer::Add { from } if usize::from(*from) == index);
+    // By whichever name: layers that keep their elements give them another one.
+    let read_again = |other: &Layer| {
+        let from = other.reads().and_then(|from| roots.get(from));
+        from == Some(&roots[index])
+    };
     if layer.needs() == Needs::Input || network.layers()[index..].iter().any(read_again) {
         return false;
     }

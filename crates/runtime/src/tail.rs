@@ -2,8 +2,8 @@
 //! `tail/import.rs` walks the graph, `tail/operators.rs` says which layer an ONNX operator
 //! is, `tail/weights.rs` reads the numbers. Training is in `recipe.rs`.
 //!
-//! The engine's layers are a chain with residual additions, so that is what a tail must
-//! be. The network's own classifier at the end is kept apart: it is replaced by one for
+//! The engine's layers are a chain with branches and additions of two paths, so that is
+//! what a tail must be. The network's own classifier at the end is kept apart: it is replaced by one for
 //! the user's classes.
 
 mod import;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use fieldtune_core::network::{Layer, Network};
 
-use crate::backbone::{self, Question};
+use crate::backbone::{self, GraphNode, Question};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspect;
 use crate::manifest::Manifest;
@@ -34,6 +34,13 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    fn of(node: &GraphNode, reason: impl Into<String>) -> Self {
+        Self {
+            node: Some((node.operator.clone(), node.details.name.clone())),
+            reason: reason.into(),
+        }
+    }
+
     fn of_all(reason: impl Into<String>) -> Self {
         Self {
             node: None,

@@ -127,6 +127,7 @@ const PLAIN_CONVOLUTIONS: &[Layer] = &[
             kernel: [3, 2],
             stride: [1, 1],
             padding: [1, 0, 0, 1],
+            dilation: [1; 2],
         },
     )),
     Layer::Silu,

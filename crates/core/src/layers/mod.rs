@@ -49,7 +49,8 @@ impl Layer {
             Self::Dense { .. }
             | Self::Convolution(_)
             | Self::GlobalAveragePool
-            | Self::MaxPool(_) => Manner::Moves,
+            | Self::MaxPool(_)
+            | Self::Branch { .. } => Manner::Moves,
             Self::Input(_) | Self::Flatten => Manner::Keeps,
             _ => Manner::Changes,
         }
@@ -100,7 +101,8 @@ impl Job<'_> {
         }
     }
 
-    /// A layer that [`Manner::Moves`]: from `x` `[rows, width]` to `y`.
+    /// A layer that [`Manner::Moves`], but for a branch, which reads another tensor: from
+    /// `x` `[rows, width]` to `y`.
     pub fn forward(&self, x: &[f32], y: &mut [f32], own: &Parameters<'_>, scratch: &mut [f32]) {
         match self.layer() {
             Layer::Dense { .. } => self.dense().forward(x, own.weights, own.biases, y, scratch),
@@ -154,7 +156,8 @@ impl Job<'_> {
         }
     }
 
-    /// For a layer that [`Manner::Moves`]: the gradient by its input, from `dy` to `dx`.
+    /// For a layer that [`Manner::Moves`]: the gradient by its input, from `dy` to `dx`. A
+    /// branch does not read its input.
     pub fn backward(&self, x: &[f32], dy: &[f32], dx: &mut [f32], w: &[f32], scratch: &mut [f32]) {
         match self.layer() {
             Layer::Dense { .. } => self.dense().backward_input(dy, w, dx, scratch),
@@ -163,6 +166,7 @@ impl Job<'_> {
             }
             Layer::GlobalAveragePool => pool::global_average_backward(dy, dx, self.positions()),
             Layer::MaxPool(window) => self.max_pool(window).backward(x, dy, dx),
+            Layer::Branch { .. } => dx.fill(0.0),
             _ => {}
         }
     }

@@ -10,6 +10,7 @@ pub(crate) struct Axis {
     input: usize,
     output: usize,
     stride: usize,
+    dilation: usize,
     before: usize,
 }
 
@@ -21,12 +22,14 @@ impl Axis {
             input: sizes[axis].0 as usize,
             output: sizes[axis].1 as usize,
             stride: usize::from(window.stride[axis]),
+            dilation: usize::from(window.dilation[axis]),
             before: usize::from(window.padding[axis]),
         })
     }
 
     /// Output positions that see an input element, and not padding, through `tap`.
     pub fn valid(&self, tap: usize) -> Range<usize> {
+        let tap = tap * self.dilation;
         let first = self.before.saturating_sub(tap).div_ceil(self.stride);
         let end = (self.input + self.before).saturating_sub(tap);
         let end = end.div_ceil(self.stride).min(self.output);
@@ -35,14 +38,14 @@ impl Axis {
 
     /// The input position that output position `out` sees through `tap`; `out` is valid.
     pub fn source(&self, out: usize, tap: usize) -> usize {
-        out * self.stride + tap - self.before
+        out * self.stride + tap * self.dilation - self.before
     }
 
     /// Taps through which output position `out` sees input and not padding.
     pub fn taps(&self, out: usize, kernel: usize) -> Range<usize> {
         let first = self.before.saturating_sub(out * self.stride);
         let end = (self.input + self.before).saturating_sub(out * self.stride);
-        first..end.min(kernel)
+        first.div_ceil(self.dilation)..end.div_ceil(self.dilation).min(kernel)
     }
 
     /// Steps from one position to the next.
@@ -124,20 +127,26 @@ mod tests {
 
     #[test]
     fn every_position_is_valid_exactly_when_its_source_is_inside() {
-        for (input, kernel, stride, padding) in [
-            (7, 3, 1, 1),
-            (8, 3, 2, 1),
-            (5, 5, 3, 2),
-            (6, 2, 2, 0),
-            (3, 3, 1, 2),
+        for (input, kernel, stride, padding, gap) in [
+            (7, 3, 1, 1, 1),
+            (8, 3, 2, 1, 1),
+            (5, 5, 3, 2, 1),
+            (6, 2, 2, 0, 1),
+            (3, 3, 1, 2, 1),
+            (9, 3, 1, 2, 2),
+            (8, 3, 2, 4, 3),
+            (7, 2, 3, 0, 5),
         ] {
-            let window = Window::square(kernel, stride, padding);
+            let window = Window {
+                dilation: [gap; 2],
+                ..Window::square(kernel, stride, padding)
+            };
             let shape = Shape::map(1, input, input);
             let [rows, columns] = window.output(shape).expect("fits");
             let [axis, _] = Axis::both(&window, shape, Shape::map(1, rows, columns));
             for tap in 0..usize::from(kernel) {
                 for out in 0..rows as usize {
-                    let source = out * usize::from(stride) + tap;
+                    let source = out * usize::from(stride) + tap * usize::from(gap);
                     let inside = (usize::from(padding)..usize::from(padding) + input as usize)
                         .contains(&source);
                     assert_eq!(axis.valid(tap).contains(&out), inside, "{tap} {out}");

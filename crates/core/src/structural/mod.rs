@@ -47,7 +47,7 @@
 //! ReLU6 counts as ReLU: with He's weights 6 is four deviations.
 //!
 //! # The other layers
-//! Residual addition: powers add, in both directions. Global average pooling: means over
+//! Residual addition: powers add, in both directions; a branch is the tensor it takes up. Global average pooling: means over
 //! the pairs of positions; backward all positions have the same gradient. Batch norm: what
 //! all samples have in common is taken away, the rest scaled to a power of 1; one whose
 //! means are all zero has no statistics yet and just scales. Maximum: n equally correlated
@@ -278,6 +278,7 @@ impl Net<'_> {
                 moments[OWN] *= dropout(permille);
                 Tensor { moments, ..x }
             }
+            Layer::Branch { from } => tensors[usize::from(from)],
             Layer::Add { from } => {
                 let other = tensors[usize::from(from)];
                 Tensor {
@@ -360,6 +361,11 @@ impl Net<'_> {
                 let ratio = self.ratio(index, &tensors[index], &above);
                 let _ = ratios.push(if ratio.is_finite() { ratio } else { 0.0 });
             }
+            if let Layer::Branch { from } = self.layer(index) {
+                // The tensor before it gets its gradient from the addition that reads it.
+                gradients[usize::from(from)].add(&above);
+                continue;
+            }
             let mut below = self.below(index, tensors, above);
             if let Layer::Add { from } = self.layer(index) {
                 let from = usize::from(from);
@@ -429,7 +435,7 @@ impl Net<'_> {
             }),
             // The slope at the rms r of the input: sqrt(1 / r) / (2 sqrt(r)).
             Layer::RootLength => above.map(|d| d.map(|d| d / (4.0 * m[OWN]))),
-            Layer::Input(_) | Layer::Add { .. } => above,
+            Layer::Input(_) | Layer::Add { .. } | Layer::Branch { .. } => above,
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The walk through the graph from the cut to the output: which operators become which
-//! layers, in which order, and what of the graph is no chain. What one operator means is
-//! in `operators.rs`.
+//! layers, in which order, and what of the graph the engine has no layers for. What one
+//! operator means is in `operators.rs`.
+//!
+//! A path is followed as far as it goes before the next is begun, so that there are few
+//! branches, each of which is a copy: the main path of a residual block, then a branch and
+//! its shortcut, then the addition of both.
 
 use std::collections::BTreeMap;
 
@@ -68,6 +72,8 @@ pub(super) struct Walk<'g> {
     /// Which tensor of the engine an ONNX tensor is.
     places: BTreeMap<&'g str, usize>,
     gates: BTreeMap<&'g str, Gate>,
+    /// The tensor made last.
+    newest: &'g str,
     /// The operator that ended it.
     end: Option<&'g str>,
 }
@@ -95,22 +101,71 @@ pub(crate) fn draft(graph: &Graph, cut: &str) -> Result<Draft, Refusal> {
         shapes: vec![shape, shape],
         places: BTreeMap::from([(name.as_str(), 1)]),
         gates: BTreeMap::new(),
+        newest: name,
         end: None,
     };
-    for node in &graph.nodes {
-        let made = node.outputs.first();
-        let constant = made.is_some_and(|made| graph.constants.contains_key(made));
-        if !constant && walk.reads(node) {
-            walk.take(node).map_err(|reason| Refusal {
-                node: Some((node.operator.clone(), node.details.name.clone())),
-                reason,
-            })?;
+    let mut readers = BTreeMap::<&str, Vec<usize>>::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        for operand in &node.details.operands {
+            readers.entry(operand).or_default().push(index);
         }
     }
-    walk.finish()
+    let mut left: Vec<bool> = graph
+        .nodes
+        .iter()
+        .map(|node| !walk.is_constant(node))
+        .collect();
+    while let Some(index) = walk.next(&readers, &left) {
+        left[index] = false;
+        let node = &graph.nodes[index];
+        walk.take(node)
+            .map_err(|reason| Refusal::of(node, reason))?;
+    }
+    // Nodes stand in order, so what the first of the rest lacks is not to come.
+    let mut rest = graph.nodes.iter().zip(&left);
+    match rest.find(|(node, left)| **left && walk.reads(node)) {
+        Some((node, _)) => Err(Refusal::of(node, walk.lacks(node))),
+        None => walk.finish(),
+    }
 }
 
 impl<'g> Walk<'g> {
+    /// Whether a node makes what does not depend on the sample.
+    fn is_constant(&self, node: &GraphNode) -> bool {
+        let made = node.outputs.first();
+        made.is_some_and(|made| self.graph.constants.contains_key(made))
+    }
+
+    /// The node to take: one that goes on from the newest tensor, else the first whose
+    /// operands are all there.
+    fn next(&self, readers: &BTreeMap<&str, Vec<usize>>, left: &[bool]) -> Option<usize> {
+        let nodes = &self.graph.nodes;
+        let fits = |index: &usize| {
+            let node = &nodes[*index];
+            left[*index] && self.reads(node) && self.foreign(node).is_none()
+        };
+        let going_on = readers.get(self.newest).into_iter().flatten().copied();
+        let going_on = going_on.into_iter().find(|index| fits(index));
+        going_on.or_else(|| (0..nodes.len()).find(fits))
+    }
+
+    /// An operand that is neither constant nor follows from the cut.
+    fn foreign(&self, node: &'g GraphNode) -> Option<&'g str> {
+        let known = |name: &str| {
+            name.is_empty()
+                || self.places.contains_key(name)
+                || self.gates.contains_key(name)
+                || self.graph.constants.contains_key(name)
+        };
+        let mut operands = node.details.operands.iter().map(String::as_str);
+        operands.find(|name| !known(name))
+    }
+
+    fn lacks(&self, node: &'g GraphNode) -> String {
+        let name = self.foreign(node).unwrap_or_default();
+        format!("also reads \"{name}\", which is not made of the cut alone")
+    }
+
     /// Whether a node reads anything that follows from the cut.
     fn reads(&self, node: &GraphNode) -> bool {
         let mut operands = node.details.operands.iter().map(String::as_str);
@@ -139,17 +194,12 @@ impl<'g> Walk<'g> {
 
     fn take(&mut self, node: &'g GraphNode) -> Result<(), String> {
         let output = node.outputs.first().ok_or("makes nothing")?;
-        let operands = &node.details.operands;
-        let known = |name: &str| self.places.contains_key(name) || self.gates.contains_key(name);
-        let foreign = operands.iter().find(|name| {
-            !name.is_empty() && !known(name) && !self.graph.constants.contains_key(*name)
-        });
-        if let Some(name) = foreign {
-            return Err(format!(
-                "also reads \"{name}\", which is not made of the cut alone"
-            ));
+        self.newest = output;
+        if self.adds(node, output)? {
+            return Ok(());
         }
-        if self.opens_gate(node, output) || self.adds(node, output)? || self.closes_gate(node)? {
+        self.go_to(node)?;
+        if self.opens_gate(node, output) || self.closes_gate(node)? {
             return Ok(());
         }
         let data = self.data(node)?;
@@ -167,7 +217,33 @@ impl<'g> Walk<'g> {
         Ok(())
     }
 
-    /// The operand that follows from the cut; it must be the current tensor.
+    /// Begins another path where `node` reads a tensor that is not the current one.
+    fn go_to(&mut self, node: &'g GraphNode) -> Result<(), String> {
+        let place = |name: &String| {
+            let gate = || self.gates.get(name.as_str()).map(|gate| gate.of);
+            self.places.get(name.as_str()).copied().or_else(gate)
+        };
+        let mut places = node.details.operands.iter().filter_map(place);
+        match places.next() {
+            Some(place) if place != self.current() => self.branch(place),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes tensor `place` the current one once more.
+    fn branch(&mut self, place: usize) -> Result<(), String> {
+        let from = u8::try_from(place).map_err(|_| "reaches back too far")?;
+        self.append(Layer::Branch { from }, Numbers::None, self.shapes[place])?;
+        let current = self.current();
+        let places = self.places.values_mut();
+        let gates = self.gates.values_mut().map(|gate| &mut gate.of);
+        for other in places.chain(gates).filter(|other| **other == place) {
+            *other = current;
+        }
+        Ok(())
+    }
+
+    /// The operand that follows from the cut; it is the current tensor.
     fn data(&self, node: &'g GraphNode) -> Result<&'g str, String> {
         let operands = node.details.operands.iter();
         let mut variable = operands.filter(|name| {
@@ -175,19 +251,15 @@ impl<'g> Walk<'g> {
         });
         let name = variable.next().ok_or("reads nothing of the cut")?;
         if variable.next().is_some() {
-            return Err(
-                "joins two paths; only the addition of an unchanged tensor can be trained".into(),
-            );
+            return Err("joins two paths; only an addition of both can be trained".into());
         }
         match self.places.get(name.as_str()) {
             Some(place) if *place == self.current() => Ok(name),
-            _ => Err(format!(
-                "begins a second path at \"{name}\"; only a chain of layers with residual additions can be trained"
-            )),
+            _ => Err(format!("reads \"{name}\", which only gates its own input")),
         }
     }
 
-    /// A residual addition.
+    /// An addition of two paths, of which one may be the tensor that both begin at.
     fn adds(&mut self, node: &'g GraphNode, output: &'g str) -> Result<bool, String> {
         let [a, b] = node.details.operands.as_slice() else {
             return Ok(false);
@@ -200,8 +272,11 @@ impl<'g> Walk<'g> {
             return Ok(false);
         }
         let (other, newest) = (a.min(b), a.max(b));
-        if newest != self.current() || other == newest {
-            return Err("adds two tensors of which none is the end of the chain".into());
+        if other == newest {
+            return Err("adds a tensor to itself".into());
+        }
+        if newest != self.current() {
+            self.branch(newest)?;
         }
         if self.shapes[other] != self.shape() {
             return Err("adds tensors of different shapes".into());
@@ -282,10 +357,8 @@ impl<'g> Walk<'g> {
         )
     }
 
+    /// One more layer, which makes the tensor `output` of the file.
     fn push(&mut self, layer: Layer, numbers: Numbers, output: &'g str) -> Result<(), String> {
-        if let Some(end) = self.end {
-            return Err(format!("comes after {end}, which ends a classifier"));
-        }
         let shape = super::operators::output_shape(&layer, self.shape())
             .ok_or("does not fit the engine: its window is larger than the map, or its padding than the window")?;
         let file = self.file_shape(output);
@@ -300,6 +373,15 @@ impl<'g> Walk<'g> {
                 file.unwrap_or_default()
             ));
         }
+        self.append(layer, numbers, shape)?;
+        self.places.insert(output, self.current());
+        Ok(())
+    }
+
+    fn append(&mut self, layer: Layer, numbers: Numbers, shape: Shape) -> Result<(), String> {
+        if let Some(end) = self.end {
+            return Err(format!("comes after {end}, which ends a classifier"));
+        }
         if self.steps.len() + 1 + ADDED_LAYERS > MAX_LAYERS {
             return Err(format!(
                 "would be one layer too many; a head has up to {MAX_LAYERS}"
@@ -307,7 +389,6 @@ impl<'g> Walk<'g> {
         }
         self.steps.push(Step { layer, numbers });
         self.shapes.push(shape);
-        self.places.insert(output, self.current());
         Ok(())
     }
 

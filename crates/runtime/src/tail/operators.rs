@@ -206,13 +206,10 @@ fn window(walk: &Walk<'_>, node: &GraphNode, kernel: &[usize]) -> Result<Window,
             "has a window over {axes} axes; one or two can be trained"
         ));
     }
-    let dilations = listed("dilations", axes, 1)?;
-    if dilations
-        .iter()
-        .zip(kernel)
-        .any(|(step, size)| *step != 1 && *size > 1)
-    {
-        return Err("is dilated".into());
+    let mut dilations = listed("dilations", axes, 1)?;
+    for (gap, size) in dilations.iter_mut().zip(kernel) {
+        // One element has no gap.
+        *gap = if *size == 1 { 1 } else { *gap };
     }
     let strides = listed("strides", axes, 1)?;
     let input = [walk.shape().rows, walk.shape().columns];
@@ -223,7 +220,8 @@ fn window(walk: &Walk<'_>, node: &GraphNode, kernel: &[usize]) -> Result<Window,
         kind @ ("SAME_UPPER" | "SAME_LOWER") => {
             for axis in 0..axes {
                 let (size, stride) = (i64::from(input[axis]), strides[axis].max(1));
-                let all = ((size - 1) / stride * stride + kernel[axis] as i64 - size).max(0);
+                let reach = (kernel[axis] as i64 - 1) * dilations[axis] + 1;
+                let all = ((size - 1) / stride * stride + reach - size).max(0);
                 let small = all / 2;
                 let (before, after) = match kind {
                     "SAME_UPPER" => (small, all - small),
@@ -239,6 +237,7 @@ fn window(walk: &Walk<'_>, node: &GraphNode, kernel: &[usize]) -> Result<Window,
     for axis in 0..axes {
         found.kernel[axis] = byte(i64::try_from(kernel[axis]).unwrap_or(i64::MAX))?;
         found.stride[axis] = byte(strides[axis])?;
+        found.dilation[axis] = byte(dilations[axis])?;
         found.padding[axis] = byte(pads[axis])?;
         found.padding[axis + 2] = byte(pads[axes + axis])?;
     }

@@ -97,6 +97,7 @@ fn every_layer_gives_what_the_trainer_gives() {
         kernel: [3, 2],
         stride: [2, 1],
         padding: [1, 0, 0, 1],
+        dilation: [1; 2],
     };
     let maps = [
         Layer::Input(Shape::map(4, 7, 6)),
