@@ -72,6 +72,7 @@ fn text(args: &ExportArgs, exported: &Exported, head: &Head) -> String {
 fn described(input: &ExportInput) -> String {
     let sizes: Vec<String> = input.shape.iter().map(ToString::to_string).collect();
     let what = match input.view {
+        Some(view) if input.shape.len() == 1 => format!("features of the {view} view"),
         Some(view) => format!("the {view} view"),
         None => "features, averaged over all views".into(),
     };

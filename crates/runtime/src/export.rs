@@ -5,7 +5,8 @@
 //!
 //! `predict` averages the features of several views of a sample. The mirror image is made
 //! inside the file; the near and the far view are cut out of the picture anew, so each is
-//! an input of its own, and the metadata says how it is made.
+//! an input of its own, and the metadata says how it is made. A head that reads maps judges
+//! each view, and its file averages logits, as `predict` does.
 
 use std::path::Path;
 
@@ -47,7 +48,8 @@ pub struct Options {
 pub struct ExportInput {
     /// Its name.
     pub name: String,
-    /// Which view of the sample it takes; `None`: features, averaged over all views.
+    /// Which view of the sample it takes, or the features of which; `None`: features,
+    /// averaged over all views.
     pub view: Option<&'static str>,
     /// Its shape without the batch axis.
     pub shape: Vec<usize>,
@@ -113,32 +115,57 @@ fn parts<'a>(head: &'a Head, options: &Options) -> Parts<'a> {
     }
 }
 
+/// The inputs of a head alone: averaged features, or one view's for each input.
+fn features_in(head: &Head, views: ViewSet) -> Vec<ExportInput> {
+    let input = |view: Option<View>| ExportInput {
+        name: match view {
+            Some(view) if views.count() > 1 => format!("features_{}", view.name()),
+            _ => "features".into(),
+        },
+        view: view.map(|view| view.name()),
+        shape: vec![head.backbone.features],
+    };
+    match head.reads_map() {
+        true => views.views().map(|view| input(Some(view))).collect(),
+        false => vec![input(None)],
+    }
+}
+
 fn alone(head: &Head, path: &Path, options: &Options, kernel: Kernel) -> Result<Exported> {
-    let features = head.backbone.features;
-    let inputs = vec![ExportInput {
-        name: "features".into(),
-        view: None,
-        shape: vec![features],
-    }];
+    let views = match options.views {
+        Some(only) if head.reads_map() => head.views.intersection(only),
+        _ => head.views,
+    };
+    let inputs = features_in(head, views);
     let mut metadata = said(head, options, &inputs);
-    let text = "features at `backbone.cut`, averaged over the views in `views`";
+    let text = match head.reads_map() {
+        true => "features at `backbone.cut` of each view in `views`, one input each",
+        false => "features at `backbone.cut`, averaged over the views in `views`",
+    };
     metadata.push(("input".into(), text.into()));
-    metadata.push(("views".into(), json!(head.views).to_string()));
-    let (bytes, outputs) = head_alone(path, &parts(head, options), &metadata)?;
+    metadata.push(("views".into(), json!(views).to_string()));
+    let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
+    let (bytes, outputs) = head_alone(path, &names, &parts(head, options), &metadata)?;
     let mut exported = Exported {
         bytes,
         inputs,
         outputs,
-        views: head.views,
-        as_predict: true,
+        views,
+        as_predict: views == head.views,
         largest_difference: 0.0,
     };
     let runner = Runner::new(&exported.bytes, path, &exported.shapes())?;
     for trial in 0..TRIALS {
-        let mut row = noise(trial, features);
-        // As after a ReLU.
-        row.iter_mut().for_each(|value| *value = value.max(0.0));
-        exported.compare(path, runner.run(&[&row])?, &head.predict(&row, kernel)?)?;
+        let row = |input: usize| {
+            let mut row = noise(trial + TRIALS * input, head.backbone.features);
+            // As after a ReLU.
+            row.iter_mut().for_each(|value| *value = value.max(0.0));
+            row
+        };
+        let rows: Vec<Vec<f32>> = (0..exported.inputs.len()).map(row).collect();
+        let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+        let wanted = head.predict_views(&rows, kernel)?;
+        exported.compare(path, runner.run(&rows)?, &wanted)?;
     }
     Ok(exported)
 }
@@ -248,16 +275,13 @@ impl Job<'_> {
     fn try_out(&self, exported: &mut Exported, views: &[View], kernel: Kernel) -> Result<()> {
         let input = &self.backbone.manifest().input;
         let mut worker = self.backbone.get()?.worker()?;
-        let mut row = vec![0.0; self.head.backbone.features];
         let runner = Runner::new(&exported.bytes, self.head_path, &exported.shapes())?;
         for trial in 0..TRIALS {
-            let mut mean = vec![0.0; row.len()];
+            let mut rows = Vec::new();
             let mut add = |tensor: &[f32]| -> Result<()> {
+                let mut row = vec![0.0; self.head.backbone.features];
                 worker.run(tensor, &mut row)?;
-                let share = 1.0 / self.views.count() as f32;
-                mean.iter_mut()
-                    .zip(&row)
-                    .for_each(|(mean, value)| *mean += share * value);
+                rows.push(row);
                 Ok(())
             };
             let mut tensors = Vec::new();
@@ -270,11 +294,25 @@ impl Job<'_> {
                 tensors.push(tensor);
             }
             let tensors: Vec<&[f32]> = tensors.iter().map(Vec::as_slice).collect();
-            let wanted = self.head.predict(&mean, kernel)?;
+            if !self.head.reads_map() {
+                rows = vec![mean(&rows)];
+            }
+            let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+            let wanted = self.head.predict_views(&rows, kernel)?;
             exported.compare(self.head_path, runner.run(&tensors)?, &wanted)?;
         }
         Ok(())
     }
+}
+
+fn mean(rows: &[Vec<f32>]) -> Vec<f32> {
+    let share = 1.0 / rows.len() as f32;
+    let mut mean = vec![0.0; rows.first().map_or(0, Vec::len)];
+    for row in rows {
+        let pairs = mean.iter_mut().zip(row);
+        pairs.for_each(|(mean, value)| *mean += share * value);
+    }
+    mean
 }
 
 /// What metadata says of every export.

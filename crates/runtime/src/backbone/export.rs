@@ -27,6 +27,7 @@ use super::onnx::Document;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Layout;
 use crate::preprocess::View;
+use crate::tail::training::reads_map;
 use builder::{Builder, integer, value_info};
 use keep::{Kept, copied};
 pub use run::Runner;
@@ -158,20 +159,14 @@ impl<'a> Merge<'a> {
         let mut graph = Vec::new();
         self.kept.put(&mut graph);
         let width = parts.network.inputs();
-        let mut features = self.features(View::Original, &mut graph, width);
+        let mut features = vec![self.features(View::Original, &mut graph, width)];
         for view in self.views.clone() {
             if view != View::Original {
-                let more = self.features(view, &mut graph, width);
-                let both = [features.as_str(), &more];
-                features = self.builder.node("Add", &both, "features.sum");
+                features.push(self.features(view, &mut graph, width));
             }
         }
-        if self.views.len() > 1 {
-            let share = 1.0 / self.views.len() as f32;
-            let share = self.builder.floats("features.share", &[1], [share]);
-            features = self
-                .builder
-                .node("Mul", &[&features, &share], "features.mean");
+        if !reads_map(parts.network) {
+            features = vec![self.mean(features)];
         }
         let outputs = layers::head(&mut self.builder, parts, &features);
         let outputs = outputs.map_err(|layer| unwritable(self.file, layer))?;
@@ -192,6 +187,20 @@ impl<'a> Merge<'a> {
         // Messages of one kind written one after another are merged by every reader.
         bytes.extend(about(metadata, ir_version(&self.model)).encode_to_vec());
         Ok((bytes, outputs))
+    }
+
+    /// The mean of several views' features.
+    fn mean(&mut self, features: Vec<String>) -> String {
+        let share = 1.0 / features.len() as f32;
+        let builder = &mut self.builder;
+        let one = features.len() == 1;
+        let sum = |sum: String, more: String| builder.node("Add", &[&sum, &more], "features.sum");
+        let sum = features.into_iter().reduce(sum).unwrap_or_default();
+        if one {
+            return sum;
+        }
+        let share = self.builder.floats("features.share", &[1], [share]);
+        self.builder.node("Mul", &[&sum, &share], "features.mean")
     }
 
     /// Features `[N, F]` of one view. The first copy of the backbone is the file's own;
@@ -261,19 +270,20 @@ fn mirrored(kept: &Kept<'_>, builder: &mut Builder, layout: Layout, width: usize
     builder.node_with("Gather", &[kept.input, &columns], &wanted, axis)
 }
 
-/// A head alone: features `[N, F]` in, probabilities `[N, K]` out. The file's bytes and the
-/// names of its outputs; the input is `features`.
+/// A head alone: features `[N, F]` in, of each view where it judges several, probabilities
+/// `[N, K]` out. The file's bytes and the names of its outputs.
 ///
 /// # Errors
 /// `Usage`, naming `file`, when a layer of the head has no ONNX operator.
 pub(crate) fn head_alone(
     file: &Path,
+    inputs: &[String],
     parts: &Parts<'_>,
     metadata: &[(String, String)],
 ) -> Result<(Vec<u8>, Vec<String>)> {
     let mut builder = Builder::new(Default::default(), OPSET);
-    let input = builder.fresh("features");
-    let outputs = layers::head(&mut builder, parts, &input);
+    let inputs: Vec<String> = inputs.iter().map(|name| builder.fresh(name)).collect();
+    let outputs = layers::head(&mut builder, parts, &inputs);
     let outputs = outputs.map_err(|layer| unwritable(file, layer))?;
     let model = ModelProto {
         opset_import: vec![OperatorSetIdProto {
@@ -282,7 +292,10 @@ pub(crate) fn head_alone(
         }],
         graph: Some(GraphProto {
             name: "head".into(),
-            input: vec![value_info(&input, &[parts.network.inputs()])],
+            input: inputs
+                .iter()
+                .map(|input| value_info(input, &[parts.network.inputs()]))
+                .collect(),
             output: output_info(&outputs, parts),
             node: builder.nodes,
             initializer: builder.stored,

@@ -13,27 +13,51 @@ use super::builder::{Builder, float, integer, integers};
 /// Keeps a division by a length of 0 a 0.
 const TINY: f32 = 1e-36;
 
-/// Adds a head on features `[N, F]`. Gives the names of the outputs: probabilities
-/// `[N, K]`, and the score `[N]` where it is wanted; `Err` names a layer that ONNX has no
-/// operator for here.
+/// Adds a head on features `[N, F]` of each view that it judges. Gives the names of the
+/// outputs: probabilities `[N, K]` by the mean of the views' logits, and the score `[N]` of
+/// the first where it is wanted; `Err` names a layer that ONNX has no operator for here.
 pub(super) fn head(
     builder: &mut Builder,
     parts: &Parts<'_>,
-    features: &str,
+    features: &[String],
 ) -> Result<Vec<String>, Layer> {
-    let transformed = transform(builder, &parts.transform, features, parts.network.inputs());
+    let width = parts.network.inputs();
+    let [first, others @ ..] = features else {
+        return Ok(Vec::new());
+    };
+    let one = transform(builder, &parts.transform, first, width);
+    let mut transformed = one.clone();
+    if !others.is_empty() {
+        // All views go through the layers as one batch, so that weights stand there once.
+        let names: Vec<&str> = features.iter().map(String::as_str).collect();
+        let rows = vec![integer("axis", 0)];
+        let all = builder.node_with("Concat", &names, "features.all", rows);
+        transformed = transform(builder, &parts.transform, &all, width);
+    }
     let mut stack = Stack {
         builder,
         network: parts.network,
         parameters: parts.parameters,
     };
-    let logits = stack.layers(&transformed)?;
+    let mut logits = stack.layers(&transformed)?;
+    if !others.is_empty() {
+        logits = mean_of_views(builder, &logits, features.len(), parts.network.classes());
+    }
     let mut outputs = vec![probabilities(builder, logits, parts.temperature)];
     if let Some(unknown) = &parts.unknown {
         let sizes = [parts.network.classes(), parts.network.inputs()];
-        outputs.push(unknown_score(builder, unknown, &transformed, sizes));
+        outputs.push(unknown_score(builder, unknown, &one, sizes));
     }
     Ok(outputs)
+}
+
+/// `[N, K]` of `[views N, K]`, one view after another.
+fn mean_of_views(builder: &mut Builder, logits: &str, views: usize, classes: usize) -> String {
+    let apart = builder.reshape(logits, &[views as i64, -1], "head.views");
+    let share = vec![1.0 / views as f32; views];
+    let share = builder.floats("head.view_share", &[1, views], share);
+    let mean = builder.node("MatMul", &[&share, &apart], "head.mean");
+    builder.reshape(&mean, &[-1, classes as i64], "head.mean_logits")
 }
 
 /// See [`Transform`]; `features` is `[N, F]`.
@@ -45,22 +69,10 @@ fn transform(
 ) -> String {
     let mut x = features.to_string();
     if transform.signed_root {
-        // x / sqrt(|x|), which is 0 for 0.
-        let tiny = builder.floats("transform.tiny", &[1], [TINY]);
-        let size = builder.node("Abs", &[&x], "transform.size");
-        let above = builder.node("Add", &[&size, &tiny], "transform.size_above_zero");
-        let root = builder.node("Sqrt", &[&above], "transform.root");
-        x = builder.node("Div", &[&x, &root], "transform.signed_root");
+        x = signed_root(builder, &x, "transform");
     }
     if transform.length > 0.0 {
-        let tiny = builder.floats("transform.least", &[1], [TINY]);
-        let square = builder.node("Mul", &[&x, &x], "transform.square");
-        let sum = sum_of_last_axis(builder, &square, width, "transform.square_sum");
-        let above = builder.node("Add", &[&sum, &tiny], "transform.square_sum_above_zero");
-        let norm = builder.node("Sqrt", &[&above], "transform.norm");
-        let unit = builder.node("Div", &[&x, &norm], "transform.unit");
-        let length = builder.floats("transform.length", &[1], [transform.length]);
-        x = builder.node("Mul", &[&unit, &length], "transform.of_length");
+        x = of_length(builder, &x, [width as f32, transform.length], "transform");
     }
     if !transform.shift.is_empty() {
         let shift = builder.floats("transform.shift", &[1, width], transform.shift.iter());
@@ -71,6 +83,29 @@ fn transform(
         x = builder.node("Mul", &[&x, &scale], "transform.scaled");
     }
     x
+}
+
+/// `sign(x) sqrt(|x|)` as `x / sqrt(|x|)`, which is 0 for 0.
+fn signed_root(builder: &mut Builder, x: &str, whose: &str) -> String {
+    let name = |what: &str| format!("{whose}.{what}");
+    let tiny = builder.floats(&name("tiny"), &[1], [TINY]);
+    let size = builder.node("Abs", &[x], &name("size"));
+    let above = builder.node("Add", &[&size, &tiny], &name("size_above_zero"));
+    let root = builder.node("Sqrt", &[&above], &name("root"));
+    builder.node("Div", &[x, &root], &name("signed_root"))
+}
+
+/// Rows of `x` `[N, width]` brought to a length; zeros stay.
+fn of_length(builder: &mut Builder, x: &str, [width, length]: [f32; 2], whose: &str) -> String {
+    let name = |what: &str| format!("{whose}.{what}");
+    let tiny = builder.floats(&name("least"), &[1], [TINY]);
+    let square = builder.node("Mul", &[x, x], &name("square"));
+    let sum = sum_of_last_axis(builder, &square, width as usize, &name("square_sum"));
+    let above = builder.node("Add", &[&sum, &tiny], &name("square_sum_above_zero"));
+    let norm = builder.node("Sqrt", &[&above], &name("norm"));
+    let unit = builder.node("Div", &[x, &norm], &name("unit"));
+    let length = builder.floats(&name("length"), &[1], [length]);
+    builder.node("Mul", &[&unit, &length], &name("of_length"))
 }
 
 /// The sum over the last axis, which stays with size 1. A product, since the form of the
@@ -229,6 +264,17 @@ impl Stack<'_, '_> {
                 tensor: self.activation(index, layer, &value.tensor),
                 ..value
             },
+            Layer::Branch { from } => before.get(usize::from(*from)).ok_or(*layer)?.clone(),
+            Layer::RootLength => {
+                let x = self.flat(value, index).tensor;
+                let width = self.network.width(index) as f32;
+                let whose = format!("head.{index}");
+                let root = signed_root(self.builder, &x, &whose);
+                Value {
+                    tensor: of_length(self.builder, &root, [width, width.sqrt()], &whose),
+                    form: Form::Flat,
+                }
+            }
             _ => return Err(*layer),
         })
     }
@@ -261,13 +307,24 @@ impl Stack<'_, '_> {
     }
 
     fn convolution(&mut self, index: usize, convolution: &Convolution, value: Value) -> Value {
-        let x = self.map(value, self.network.shape(index), index).tensor;
-        let window = &convolution.window;
+        let mut x = self.map(value, self.network.shape(index), index).tensor;
+        let mut window = convolution.window;
+        if window.kernel == [1; 2] && !window.is_pointwise() {
+            // Positions are left out before: tract takes the stride of such a convolution
+            // over a reshape, and fails ("Invalid axis").
+            let mut attributes = standing(&window);
+            attributes.push(integers("kernel_shape", [1, 1]));
+            let wanted = format!("head.{index}.seen");
+            x = self
+                .builder
+                .node_with("MaxPool", &[&x], &wanted, attributes);
+            window = Window::square(1, 1, 0);
+        }
         let [rows, columns] = window.kernel.map(usize::from);
         let inputs = (convolution.inputs / convolution.groups.max(1)) as usize;
         let dims = [convolution.outputs as usize, inputs, rows, columns];
         let (weights, biases) = self.weights(index, &dims);
-        let mut attributes = standing(window);
+        let mut attributes = standing(&window);
         attributes.push(integers("kernel_shape", window.kernel.map(u32::from)));
         attributes.push(integer("group", convolution.groups.into()));
         self.made(
@@ -364,10 +421,14 @@ impl Stack<'_, '_> {
     }
 }
 
-/// Stride and padding of a window; ONNX counts padding in the same order.
+/// Stride, padding and dilation of a window; ONNX counts padding in the same order.
 fn standing(window: &Window) -> Vec<AttributeProto> {
-    vec![
+    let mut attributes = vec![
         integers("strides", window.stride.map(u32::from)),
         integers("pads", window.padding.map(u32::from)),
-    ]
+    ];
+    if window.is_dilated() {
+        attributes.push(integers("dilations", window.dilation.map(u32::from)));
+    }
+    attributes
 }

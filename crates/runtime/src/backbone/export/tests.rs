@@ -79,7 +79,8 @@ fn check_head(layers: &[Layer], transform: Transform<'_>) {
         temperature: 1.7,
         unknown: None,
     };
-    let (file, outputs) = head_alone(Path::new("x.head"), &parts, &[]).expect("can be written");
+    let (file, outputs) =
+        head_alone(Path::new("x.head"), &["features".into()], &parts, &[]).expect("can be written");
     assert_eq!(outputs, ["probabilities"]);
     let width = network.inputs();
     let runner = Runner::new(&file, Path::new("x.onnx"), &[("features", vec![1, width])]);
@@ -89,6 +90,29 @@ fn check_head(layers: &[Layer], transform: Transform<'_>) {
         let found = runner.run(&[&features]).expect("runs");
         close(&found[0], &wanted(&parts, &features), 1e-5);
     }
+}
+
+/// A second path with a convolution of its own, windows with gaps, square root and length.
+fn shortcut() -> [Layer; 10] {
+    let gaps = |window: Window| Window {
+        dilation: [2, 3],
+        ..window
+    };
+    [
+        Layer::Input(Shape::map(3, 8, 9)),
+        Layer::Convolution(Convolution::full(3, 4, gaps(Window::square(3, 1, 0)))),
+        Layer::Silu,
+        Layer::Branch { from: 1 },
+        Layer::Convolution(Convolution::full(3, 4, gaps(Window::square(3, 1, 0)))),
+        Layer::Add { from: 3 },
+        Layer::MaxPool(gaps(Window::square(2, 1, 1))),
+        Layer::GlobalAveragePool,
+        Layer::RootLength,
+        Layer::Dense {
+            inputs: 4,
+            outputs: 3,
+        },
+    ]
 }
 
 #[test]
@@ -128,6 +152,13 @@ fn every_layer_gives_what_the_trainer_gives() {
         },
     ];
     check_head(&maps, Transform::default());
+    check_head(&shortcut(), Transform::default());
+    let strided = [
+        Layer::Input(Shape::map(3, 6, 6)),
+        Layer::Convolution(Convolution::full(3, 4, Window::square(1, 2, 0))),
+        Layer::GlobalAveragePool,
+    ];
+    check_head(&strided, Transform::default());
     let flattened = [
         Layer::Input(Shape::map(3, 2, 2)),
         Layer::Relu,
@@ -185,7 +216,8 @@ fn features_that_are_zero_stay_zero() {
         temperature: 1.0,
         unknown: None,
     };
-    let (file, _) = head_alone(Path::new("x.head"), &parts, &[]).expect("can be written");
+    let (file, _) =
+        head_alone(Path::new("x.head"), &["features".into()], &parts, &[]).expect("can be written");
     let runner = Runner::new(&file, Path::new("x.onnx"), &[("features", vec![1, 4])]);
     let found = runner
         .and_then(|runner| runner.run(&[&[0.0; 4]]))
