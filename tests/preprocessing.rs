@@ -61,6 +61,7 @@ fn way(name: &str, value: &Value) -> Way {
                 other => panic!("{other}"),
             },
             resize_to: number("resize_to") as u32,
+            crop: value["crop"].as_f64().map(|crop| crop as f32),
             interpolation: match value["interpolation"].as_str().unwrap() {
                 "bilinear" => Interpolation::Bilinear,
                 "bicubic" => Interpolation::Bicubic,
@@ -154,7 +155,7 @@ fn fifty_images_are_preprocessed_as_pillow_does() {
         .iter()
         .map(|(name, value)| way(name, value))
         .collect();
-    assert_eq!(ways.len(), 6);
+    assert_eq!(ways.len(), 8);
     let mut wrong = Vec::new();
     for way in &ways {
         let path = golden().join(format!("levels-{}.png", way.name));

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::preprocess::{Colour, Interpolation, MAX_SIDE, Preprocessing, Resize};
+use crate::preprocess::{Colour, Interpolation, Preprocessing, Resize};
 use crate::store;
 
 /// Largest manifest that is read, in bytes.
@@ -118,6 +118,9 @@ pub struct Flags {
     pub fixed_inputs: BTreeMap<String, f32>,
 }
 
+/// Most values of one sample at the input: 256 MiB of them.
+const MAX_INPUT_ELEMENTS: usize = 1 << 26;
+
 impl Manifest {
     /// Reads a manifest.
     ///
@@ -197,6 +200,7 @@ impl Manifest {
             preprocessing: Preprocessing {
                 resize: flags.resize.unwrap_or(Resize::ShortSide),
                 resize_to: flags.resize_to.unwrap_or(larger_side),
+                crop: None,
                 interpolation: flags.interpolation.unwrap_or(Interpolation::Bilinear),
                 colour: flags.colour.unwrap_or(colour),
                 mean: flags.mean.unwrap_or_else(|| vec![0.0]),
@@ -269,9 +273,22 @@ impl Manifest {
         }
         let sides = [("height", self.input.height), ("width", self.input.width)];
         for (key, side) in sides {
-            if !(1..=MAX_SIDE).contains(&side) {
-                return Some(format!("`input.{key}` is {side}, must be 1 to {MAX_SIDE}"));
+            if side == 0 {
+                return Some(format!("`input.{key}` is 0, must be 1 or more"));
             }
+        }
+        let Input {
+            channels,
+            height,
+            width,
+            ..
+        } = self.input;
+        let all = height.checked_mul(width);
+        let all = all.and_then(|all| all.checked_mul(channels));
+        if all.is_none_or(|all| all > MAX_INPUT_ELEMENTS) {
+            return Some(format!(
+                "`input` has {channels} x {height} x {width} values, must be at most {MAX_INPUT_ELEMENTS}"
+            ));
         }
         if let Some((name, _)) = self
             .fixed_inputs
@@ -353,13 +370,39 @@ scale = [0.5]
     }
 
     #[test]
+    fn a_line_of_values_may_be_longer_than_a_picture_s_side() {
+        let line = WHOLE.replace("width = 9", "width = 16000");
+        let line = line.replace("height = 8", "height = 1");
+        assert_eq!(parse(&line).unwrap().input.shape(), [1, 16000, 3]);
+        let input = parse(&line).unwrap().input;
+        let guessed = Manifest::from_flags(Path::new("wave.onnx"), input, Flags::default());
+        assert_eq!(guessed.unwrap().preprocessing.resize_to, 16000);
+        // 4,096 x 4,096 in 3 channels, the most that was allowed before, still is.
+        let large = WHOLE.replace("width = 9", "width = 4096");
+        let large = large.replace("height = 8", "height = 4096");
+        assert!(parse(&large).is_ok());
+        let larger = large.replace("width = 4096", "width = 6000");
+        assert!(parse(&larger).is_err());
+    }
+
+    #[test]
     fn every_mistake_names_the_file_and_the_key() {
         let cases = [
             ("name = \"tiny\"", "", "missing field `name`"),
             ("width = 9", "widht = 9", "unknown field `widht`"),
             ("width = 9", "width = \"9\"", "line 11 (`width = \"9\"`)"),
             ("width = 9", "width = 0", "`input.width` is 0"),
-            ("\"stretch\"", "\"short-side\"", "`resize_to` is 0"),
+            (
+                "width = 9",
+                "width = 9000000000000000000",
+                "must be at most 67108864",
+            ),
+            (
+                "\"stretch\"",
+                "\"short-side\"",
+                "`resize_to` makes the short side 0",
+            ),
+            ("[0.5]", "[0.5]\ncrop = 2.0", "`crop` is 2"),
             ("[0.5]", "[0.5, 0.5]", "`scale` needs 1 or 3 values"),
             ("[0.5]", "[nan]", "`scale` holds a value that is not finite"),
             ("channels = 3", "channels = 1", "`colour` has 3 channels"),

@@ -14,12 +14,14 @@
 
 mod decode;
 mod resize;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Input, Layout};
-use resize::{Placement, letterbox, short_side, whole};
+use resize::{Placement, letterbox, short_side, stretched};
 
 pub use decode::{Decoded, MAX_DECODED_BYTES, MAX_PIXELS, decode, dimensions};
 
@@ -109,8 +111,15 @@ impl View {
             (Self::Far, Resize::ShortSide) => {
                 "short side to the larger of height and width, then the middle".into()
             }
-            (Self::Original, Resize::ShortSide) => {
-                format!("short side to {resize_to} pixels, then the middle")
+            (Self::Original, Resize::ShortSide) => match preprocessing.crop {
+                Some(crop) => format!(
+                    "short side to the larger of height and width / {crop} pixels, then the middle"
+                ),
+                None => format!("short side to {resize_to} pixels, then the middle"),
+            },
+            (Self::Original, Resize::Stretch) if preprocessing.crop.is_some() => {
+                let crop = preprocessing.crop.unwrap_or(1.0);
+                format!("all of it, resized to height / {crop} and width / {crop}, then the middle")
             }
             (_, Resize::Stretch) => "all of it, resized to height and width".into(),
             (_, Resize::Letterbox) => {
@@ -126,9 +135,16 @@ impl View {
 pub struct Preprocessing {
     /// How the image is brought to the input's size.
     pub resize: Resize,
-    /// Short side in pixels before the centre is cut out; only for [`Resize::ShortSide`].
+    /// Short side in pixels before the centre is cut out; only for [`Resize::ShortSide`],
+    /// where `crop` is not given.
     #[serde(default)]
     pub resize_to: u32,
+    /// Share of each side, above 0 to 1, that is kept of the resized image: its centre. So
+    /// the sides are resized to the input's divided by this, rounded down: timm's
+    /// `crop_pct`. 0.875 is `Resize(256)` and `CenterCrop(224)`, or, with
+    /// [`Resize::Stretch`], `Resize((256, 256))` and `CenterCrop(224)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<f32>,
     /// Kernel of the resize.
     pub interpolation: Interpolation,
     /// Order of the channels.
@@ -144,8 +160,11 @@ impl Preprocessing {
     /// cache key and of the identity a head file stores.
     pub fn identity(&self, input: &Input) -> String {
         let resize = match self.resize {
-            Resize::ShortSide => format!("short-side:{}", self.resize_to),
-            Resize::Stretch => "stretch".into(),
+            Resize::ShortSide => format!("short-side:{}", self.short_side(input)),
+            Resize::Stretch => match self.stretched_to(input) {
+                sides if sides == [input.height, input.width] => "stretch".into(),
+                [height, width] => format!("stretch:{height}x{width}"),
+            },
             Resize::Letterbox => "letterbox".into(),
         };
         let interpolation = match self.interpolation {
@@ -197,15 +216,64 @@ impl Preprocessing {
                 return Some(format!("`{key}` holds a value that is not finite"));
             }
         }
-        let side = self.resize_to as usize;
-        let too_small = side < input.height.max(input.width);
-        if self.resize == Resize::ShortSide && (too_small || side > MAX_SIDE) {
+        self.crop_problem(input)
+            .or_else(|| self.side_problem(input))
+    }
+
+    fn crop_problem(&self, input: &Input) -> Option<String> {
+        let crop = self.crop?;
+        if !(crop > 0.0 && crop <= 1.0) {
             return Some(format!(
-                "`resize_to` is {side}, but must be from {} (the larger side of the input) to {MAX_SIDE}",
-                input.height.max(input.width)
+                "`crop` is {crop}, but must be above 0 and at most 1"
             ));
         }
-        None
+        match self.resize {
+            Resize::Letterbox => Some("`crop` is given, but a letterbox keeps all".into()),
+            Resize::ShortSide if self.resize_to != 0 => {
+                Some("`crop` and `resize_to` say the same thing: give one of them".into())
+            }
+            Resize::Stretch => {
+                let longest = longest_side(input);
+                let side = self
+                    .stretched_to(input)
+                    .into_iter()
+                    .max()
+                    .unwrap_or_default();
+                let text = || format!("`crop` is {crop}: too small, it resizes to {side} pixels");
+                (side > longest).then(text)
+            }
+            Resize::ShortSide => None,
+        }
+    }
+
+    fn side_problem(&self, input: &Input) -> Option<String> {
+        let (least, most) = (input.height.max(input.width), longest_side(input));
+        let side = self.short_side(input) as usize;
+        if self.resize != Resize::ShortSide || (least..=most).contains(&side) {
+            return None;
+        }
+        let key = if self.crop.is_some() {
+            "crop"
+        } else {
+            "resize_to"
+        };
+        Some(format!(
+            "`{key}` makes the short side {side} pixels, but it must be from {least} (the larger side of the input) to {most}"
+        ))
+    }
+
+    /// The short side in pixels before the centre is cut out.
+    fn short_side(&self, input: &Input) -> u32 {
+        let larger = input.height.max(input.width);
+        match self.crop {
+            Some(crop) => u32::try_from(shared(larger, crop)).unwrap_or(u32::MAX),
+            None => self.resize_to,
+        }
+    }
+
+    /// Height and width in pixels of a stretched image before the centre is cut out.
+    fn stretched_to(&self, input: &Input) -> [usize; 2] {
+        [input.height, input.width].map(|side| shared(side, self.crop.unwrap_or(1.0)))
     }
 
     /// Fills `output`, `[channels, height, width]` or `[height, width, channels]` as the
@@ -272,7 +340,12 @@ impl Preprocessing {
     /// something off.
     pub fn has_far_view(&self, input: &Input) -> bool {
         let side = input.height.max(input.width);
-        self.resize == Resize::ShortSide && self.resize_to as usize > side
+        let [height, width] = self.stretched_to(input);
+        match self.resize {
+            Resize::ShortSide => self.short_side(input) as usize > side,
+            Resize::Stretch => height > input.height || width > input.width,
+            Resize::Letterbox => false,
+        }
     }
 
     /// Which part of the image goes where in the input.
@@ -281,8 +354,9 @@ impl Preprocessing {
             (Resize::ShortSide, View::Far) => {
                 short_side(image, input, input.height.max(input.width) as u32)
             }
-            (Resize::ShortSide, _) => short_side(image, input, self.resize_to),
-            (Resize::Stretch, _) => whole(image, input),
+            (Resize::ShortSide, _) => short_side(image, input, self.short_side(input)),
+            (Resize::Stretch, View::Far) => stretched(image, input, [input.height, input.width]),
+            (Resize::Stretch, _) => stretched(image, input, self.stretched_to(input)),
             (Resize::Letterbox, _) => letterbox(image, input),
         };
         if view == View::Near {
@@ -299,8 +373,18 @@ impl Preprocessing {
     }
 }
 
-/// Largest side of an input or of the resize before the crop, in pixels.
-pub const MAX_SIDE: usize = 4096;
+/// Largest side in pixels of the resize before the crop, but for inputs that are longer.
+const MAX_SIDE: usize = 4096;
+
+fn longest_side(input: &Input) -> usize {
+    MAX_SIDE.max(input.height).max(input.width)
+}
+
+/// A side of which `crop` is `kept`. Written as decimals, `crop` is a little off in binary:
+/// 224 / 0.875 must be 256 and 21 / 0.7 must be 30, whichever way it is off.
+fn shared(kept: usize, crop: f32) -> usize {
+    (kept as f64 / f64::from(crop) * (1.0 + 1e-6)).floor() as usize
+}
 
 /// Pillow's integer luma (ITU-R 601).
 fn luma([red, green, blue]: [u8; 3]) -> u8 {
@@ -312,224 +396,4 @@ fn luma([red, green, blue]: [u8; 3]) -> u8 {
 fn at_channel(values: &[f32], channel: usize) -> f32 {
     let single = values.first().filter(|_| values.len() == 1);
     single.or(values.get(channel)).copied().unwrap_or(0.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// An image of `height` x `width`; `level` gives the grey levels at (x, y).
-    fn image(width: u32, height: u32, level: impl Fn(u32, u32) -> [u8; 3]) -> Decoded {
-        let pixels = (0..height)
-            .flat_map(|y| (0..width).map(move |x| (x, y)))
-            .flat_map(|(x, y)| level(x, y))
-            .collect();
-        Decoded {
-            width,
-            height,
-            pixels,
-        }
-    }
-
-    fn input(layout: Layout, channels: usize, height: usize, width: usize) -> Input {
-        let tensor = String::new();
-        Input {
-            tensor,
-            layout,
-            channels,
-            height,
-            width,
-        }
-    }
-
-    fn settings(resize: Resize, resize_to: u32) -> Preprocessing {
-        Preprocessing {
-            resize,
-            resize_to,
-            interpolation: Interpolation::Bilinear,
-            colour: Colour::Rgb,
-            mean: vec![0.0],
-            scale: vec![1.0],
-        }
-    }
-
-    fn tensor(settings: &Preprocessing, image: &Decoded, input: &Input, view: View) -> Vec<f32> {
-        let mut output = vec![f32::NAN; input.elements()];
-        settings.tensor(image, input, view, &mut output).unwrap();
-        output
-    }
-
-    #[test]
-    fn channels_layout_and_scale_go_where_the_manifest_says() {
-        let picture = image(2, 1, |x, _| [10 + x as u8, 20 + x as u8, 30 + x as u8]);
-        let mut settings = settings(Resize::Stretch, 0);
-        let planes = input(Layout::Nchw, 3, 1, 2);
-        let found = tensor(&settings, &picture, &planes, View::Original);
-        assert_eq!(found, [10.0, 11.0, 20.0, 21.0, 30.0, 31.0]);
-        let found = tensor(&settings, &picture, &planes, View::Mirrored);
-        assert_eq!(found, [11.0, 10.0, 21.0, 20.0, 31.0, 30.0]);
-        settings.colour = Colour::Bgr;
-        settings.mean = vec![30.0, 20.0, 10.0];
-        settings.scale = vec![1.0, 2.0, 3.0];
-        let pixels = input(Layout::Nhwc, 3, 1, 2);
-        let found = tensor(&settings, &picture, &pixels, View::Original);
-        assert_eq!(found, [0.0, 0.0, 0.0, 1.0, 2.0, 3.0]);
-        let grey = Preprocessing {
-            colour: Colour::Grey,
-            mean: vec![0.0],
-            scale: vec![1.0],
-            ..settings
-        };
-        let white = image(2, 1, |x, _| [[255, 0, 0], [0, 255, 0]][x as usize]);
-        let one = input(Layout::Nchw, 1, 1, 2);
-        // 0.299 and 0.587 of 255.
-        assert_eq!(tensor(&grey, &white, &one, View::Original), [76.0, 150.0]);
-    }
-
-    #[test]
-    fn short_side_keeps_the_middle_and_stretch_keeps_all() {
-        // 8 x 4, each column its own level; the middle 4 columns are 2 to 5.
-        let picture = image(8, 4, |x, _| [x as u8 * 10; 3]);
-        let square = input(Layout::Nchw, 3, 4, 4);
-        let found = tensor(
-            &settings(Resize::ShortSide, 4),
-            &picture,
-            &square,
-            View::Original,
-        );
-        assert_eq!(&found[..4], [20.0, 30.0, 40.0, 50.0]);
-        let found = tensor(
-            &settings(Resize::Stretch, 0),
-            &picture,
-            &square,
-            View::Original,
-        );
-        assert!(found[0] < 15.0 && found[3] > 55.0, "{:?}", &found[..4]);
-    }
-
-    #[test]
-    fn a_crop_is_the_same_as_resizing_everything_and_cutting() {
-        let picture = image(37, 61, |x, y| [(x * 7) as u8, (y * 4) as u8, (x * y) as u8]);
-        let (wide, high) = resize::short_side_size(&picture, 24);
-        assert_eq!((wide, high), (24, 39));
-        let whole = input(Layout::Nhwc, 3, high as usize, wide as usize);
-        let whole = tensor(
-            &settings(Resize::Stretch, 0),
-            &picture,
-            &whole,
-            View::Original,
-        );
-        let part = input(Layout::Nhwc, 3, 16, 16);
-        let part = tensor(
-            &settings(Resize::ShortSide, 24),
-            &picture,
-            &part,
-            View::Original,
-        );
-        // torchvision: top = round(23 / 2), to even = 12; left = 4.
-        for (row, values) in part.chunks_exact(16 * 3).enumerate() {
-            let start = ((12 + row) * 24 + 4) * 3;
-            let pairs = values.iter().zip(&whole[start..start + 48]);
-            assert!(
-                pairs.clone().all(|(one, other)| (one - other).abs() <= 1.0),
-                "row {row}"
-            );
-        }
-    }
-
-    #[test]
-    fn near_shows_a_part_of_the_original_and_far_shows_more() {
-        // Each column its own level: the first and last level tell how much is seen.
-        let picture = image(64, 64, |x, _| [x as u8 * 3; 3]);
-        let square = input(Layout::Nchw, 3, 32, 32);
-        let settings = settings(Resize::ShortSide, 40);
-        let ends = |view| {
-            let found = tensor(&settings, &picture, &square, view);
-            (found[0], found[31])
-        };
-        let (near, original, far) = (ends(View::Near), ends(View::Original), ends(View::Far));
-        assert!(
-            far.0 < original.0 && original.0 < near.0,
-            "{far:?} {original:?} {near:?}"
-        );
-        assert!(
-            far.1 > original.1 && original.1 > near.1,
-            "{far:?} {original:?} {near:?}"
-        );
-        let share = (near.1 - near.0) / (original.1 - original.0);
-        assert!((share - 1.0 / NEARER as f32).abs() < 0.02, "{share}");
-        assert!(settings.has_far_view(&square));
-        let tight = Preprocessing {
-            resize_to: 32,
-            ..settings.clone()
-        };
-        assert!(!tight.has_far_view(&square));
-        let stretched = Preprocessing {
-            resize: Resize::Stretch,
-            ..settings
-        };
-        assert!(!stretched.has_far_view(&square));
-    }
-
-    #[test]
-    fn letterbox_bars_hold_the_mean() {
-        let picture = image(8, 4, |_, _| [200; 3]);
-        let mut settings = settings(Resize::Letterbox, 0);
-        settings.mean = vec![100.0];
-        let square = input(Layout::Nchw, 3, 4, 4);
-        let found = tensor(&settings, &picture, &square, View::Original);
-        let rows: Vec<f32> = found[..16].chunks_exact(4).map(|row| row[0]).collect();
-        assert_eq!(rows, [0.0, 100.0, 100.0, 0.0]);
-    }
-
-    #[test]
-    fn a_line_of_pixels_works_in_every_way_of_resizing() {
-        let square = input(Layout::Nchw, 3, 32, 32);
-        for (width, height) in [(1, 5000), (5000, 1), (1, 1)] {
-            let picture = image(width, height, |_, _| [90; 3]);
-            for resize in [Resize::ShortSide, Resize::Stretch, Resize::Letterbox] {
-                for view in View::ALL {
-                    let found = tensor(&settings(resize, 40), &picture, &square, view);
-                    assert!(found.iter().all(|&value| value == 90.0 || value == 0.0));
-                    assert!(found.contains(&90.0), "{resize:?} {width} x {height}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn whatever_changes_a_tensor_changes_the_identity() {
-        let base = settings(Resize::ShortSide, 40);
-        let small = input(Layout::Nchw, 3, 32, 32);
-        let text = base.identity(&small);
-        assert_eq!(
-            text,
-            "v1 nchw 3x32x32 rgb short-side:40 bilinear mean=0,0,0 scale=1,1,1"
-        );
-        let spelled = Preprocessing {
-            mean: vec![0.0; 3],
-            ..base.clone()
-        };
-        assert_eq!(spelled.identity(&small), text);
-        let changed = [
-            Preprocessing {
-                resize_to: 41,
-                ..base.clone()
-            },
-            Preprocessing {
-                interpolation: Interpolation::Bicubic,
-                ..base.clone()
-            },
-            Preprocessing {
-                colour: Colour::Bgr,
-                ..base.clone()
-            },
-            Preprocessing {
-                scale: vec![0.5],
-                ..base.clone()
-            },
-        ];
-        assert!(changed.iter().all(|other| other.identity(&small) != text));
-        assert_ne!(base.identity(&input(Layout::Nhwc, 3, 32, 32)), text);
-    }
 }

@@ -1,4 +1,4 @@
-"""Writes images/ and levels-*.png: what Pillow makes of 50 images, in 6 ways.
+"""Writes images/ and levels-*.png: what Pillow makes of 50 images, in 8 ways.
 
     pip install -r requirements.txt
     python make.py
@@ -12,6 +12,7 @@ Resizing and cutting are those of torchvision's Resize and CenterCrop on Pillow 
 written out here; `--torchvision` compares them with torchvision itself.
 """
 import json
+import math
 import pathlib
 import sys
 
@@ -37,6 +38,8 @@ SETTINGS = {
     "grey-stretched": dict(resize="stretch", resize_to=0, interpolation="bicubic", colour="grey",
                            layout="nhwc", height=28, width=28, mean=[128.0], scale=[0.0078125]),
 }
+SETTINGS["cropped"] = dict(SETTINGS["small"], resize_to=0, crop=0.7, height=40, width=40)
+SETTINGS["stretched-cropped"] = dict(SETTINGS["stretched"], crop=0.875)
 KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -145,14 +148,21 @@ def centre(image, height, width):
     return image.crop((left, top, left + width, top + height))
 
 
+def resized_to(way):
+    """Height and width before the crop: timm's `crop_pct`."""
+    return [math.floor(way[side] / way.get("crop", 1.0)) for side in ("height", "width")]
+
+
 def levels(image, way):
     """[height, width, channels] grey levels of the input."""
     kernel = KERNELS[way["interpolation"]]
     height, width = way["height"], way["width"]
     if way["resize"] == "short-side":
-        image = centre(short_side(image, way["resize_to"], kernel), height, width)
+        side = way["resize_to"] or max(resized_to(way))
+        image = centre(short_side(image, side, kernel), height, width)
     elif way["resize"] == "stretch":
-        image = image.resize((width, height), kernel)
+        high, wide = resized_to(way)
+        image = centre(image.resize((wide, high), kernel), height, width)
     else:
         mean = way["mean"] * (3 // len(way["mean"]))
         image = ImageOps.pad(image, (width, height), kernel, tuple(round(m) for m in mean))
@@ -173,8 +183,9 @@ def compare(names):
         mode = modes[way["interpolation"]]
         if way["resize"] == "letterbox":
             continue
-        steps = [v2.Resize(way["resize_to"], mode), v2.CenterCrop(size)]
-        steps = steps if way["resize"] == "short-side" else [v2.Resize(size, mode)]
+        side = way["resize_to"] or max(resized_to(way))
+        side = side if way["resize"] == "short-side" else resized_to(way)
+        steps = [v2.Resize(side, mode), v2.CenterCrop(size)]
         steps += [v2.Grayscale(3)] if way["colour"] == "grey" else []
         furthest = 0
         for name in names:

@@ -88,8 +88,18 @@ pub(super) struct Placement {
     pub height: usize,
 }
 
+/// The middle of the image after it became `height` x `width` pixels.
+pub(super) fn stretched(image: &Decoded, input: &Input, [high, wide]: [usize; 2]) -> Placement {
+    let (left, kept_width) = centre(wide as u64, input.width, f64::from(image.width));
+    let (top, kept_height) = centre(high as u64, input.height, f64::from(image.height));
+    Placement {
+        crop: [left, top, kept_width, kept_height],
+        ..whole(image, input)
+    }
+}
+
 /// All of the image over all of the input.
-pub(super) fn whole(image: &Decoded, input: &Input) -> Placement {
+fn whole(image: &Decoded, input: &Input) -> Placement {
     Placement {
         crop: [0.0, 0.0, f64::from(image.width), f64::from(image.height)],
         left: 0,
