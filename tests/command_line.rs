@@ -228,6 +228,38 @@ fn predict_names_sets_of_labels_that_grow_with_coverage() {
 }
 
 #[test]
+fn a_picture_and_its_mirror_image_are_judged_alike_with_flip() {
+    let head = scratch().join("flipped.head");
+    train(&head, &["--head", "linear", "--views", "original"]).succeeded();
+    let picture = image::open(photograph("brick")).expect("readable");
+    // As large as the built-in backbone resizes to, so that its crop is in the middle.
+    let picture = picture.resize_exact(256, 256, image::imageops::FilterType::Triangle);
+    let files = [
+        ("straight.png", picture.clone()),
+        ("turned.png", picture.fliph()),
+    ];
+    let files = files.map(|(name, picture)| {
+        let path = scratch().join(name);
+        picture.save(&path).expect("writable");
+        path
+    });
+    let judged = |flags: &[&str]| {
+        let mut command = fieldtune();
+        command.arg("predict").arg(&head).args(&files);
+        let ran = run(command.args(flags).arg("--json"));
+        ran.succeeded();
+        let line =
+            |line| number(&serde_json::from_str::<Value>(line).expect("JSON")["probability"]);
+        let found: Vec<f64> = ran.stdout.lines().map(line).collect();
+        (found[0] - found[1]).abs()
+    };
+    let (plain, flipped) = (judged(&[]), judged(&["--tta", "flip"]));
+    assert!(plain > 1e-4, "{plain}");
+    assert!(flipped < 1e-5, "{flipped}");
+    assert_eq!(judged(&["--tta", "off"]), plain);
+}
+
+#[test]
 fn predict_reads_an_image_from_standard_input() {
     let path = photograph("grass");
     let bytes = fs::read(&path).expect("a photograph");

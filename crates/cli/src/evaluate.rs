@@ -12,7 +12,8 @@ use crate::{head, print, settings};
 /// # Errors
 /// Whatever went wrong.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let head = head::open(&args.head, args.trust.as_deref())?;
+    let mut head = head::open(&args.head, args.trust.as_deref())?;
+    settings::augment(&mut head, args.tta);
     let set = settings::samples(&args.samples, &args.backbone)?;
     let session = settings::using(&args.backbone)?;
     let bars = Bars::new();

@@ -17,7 +17,8 @@ use crate::{head, print, settings};
 /// # Errors
 /// `BadInput` when a file cannot be read, after the others were labelled.
 pub fn run(args: &PredictArgs) -> Result<()> {
-    let head = head::open(&args.head, args.trust.as_deref())?;
+    let mut head = head::open(&args.head, args.trust.as_deref())?;
+    settings::augment(&mut head, args.tta);
     let session = settings::using(&args.backbone)?;
     let standard_input = standard_input(&args.files)?;
     let sources: Vec<Source<'_>> = args

@@ -7,6 +7,7 @@ use fieldtune::cache::Cache;
 use fieldtune::candidates::Wishes;
 use fieldtune::error::{Error, ErrorKind, Result};
 use fieldtune::extras::Extras;
+use fieldtune::head::Head;
 use fieldtune::manifest::{Flags, Input, Layout};
 use fieldtune::model::Model;
 use fieldtune::recipe::Shape;
@@ -17,7 +18,7 @@ use fieldtune::{DecayMode as Mode, Middle, Optimizer, Rise};
 
 use crate::args::{
     AdversarialAt, AdversarialLayers, BackboneArgs, Choice, DecayChoice, DecayMode, DecayTowards,
-    HeadChoice, LayoutChoice, OptimizerChoice, TrainingArgs, ViewsChoice,
+    HeadChoice, LayoutChoice, OptimizerChoice, TrainingArgs, Tta, ViewsChoice,
 };
 
 /// Seconds of search when the user sets none.
@@ -194,6 +195,13 @@ fn wishes(args: &TrainingArgs) -> Result<Wishes> {
         views: args.views.and_then(views),
         extras: extras(args)?,
     })
+}
+
+/// Lets a head look at mirror images as well.
+pub fn augment(head: &mut Head, tta: Option<Tta>) {
+    if tta == Some(Tta::Flip) {
+        head.views = head.views.union(ViewSet::MIRRORED);
+    }
 }
 
 /// The views a flag names; `None` leaves the choice open.

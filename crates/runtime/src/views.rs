@@ -42,6 +42,12 @@ impl ViewSet {
         }
     }
 
+    /// The views in either set.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// The views in both sets.
     pub fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
