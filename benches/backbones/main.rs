@@ -4,6 +4,7 @@
 //!
 //! Weights are random where the network is not one of `../shared/models/mlperf-tiny`: only
 //! structure is tested. `export.py` writes the networks, `reference.py` runs them.
+//! `cargo bench --bench backbones -- NAME...` looks at some; the others' results stay.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -103,14 +104,26 @@ fn main() -> Result<(), Failure> {
             .find(|row| answer["name"] == row.name.as_str());
         compare(row.ok_or("an answer without a question")?, &answer, &folder)?;
     }
-    let document = json!({ "machine": machine(), "networks": rows });
-    if chosen.is_empty() {
-        fs::write(
-            results().join("backbones.json"),
-            serde_json::to_string_pretty(&document)? + "\n",
-        )?;
-    }
+    save(&rows)?;
     print!("{}", table(&rows));
+    Ok(())
+}
+
+/// Writes the rows over those of the same networks; others stay.
+fn save(rows: &[Row]) -> Result<(), Failure> {
+    let path = results().join("backbones.json");
+    let before = fs::read(&path).unwrap_or_default();
+    let before: Value = serde_json::from_slice(&before).unwrap_or_default();
+    let mut all = before["networks"].as_array().cloned().unwrap_or_default();
+    for row in rows {
+        let value = serde_json::to_value(row)?;
+        match all.iter_mut().find(|other| other["name"] == row.name) {
+            Some(other) => *other = value,
+            None => all.push(value),
+        }
+    }
+    let document = json!({ "machine": machine(), "networks": all });
+    fs::write(&path, serde_json::to_string_pretty(&document)? + "\n")?;
     Ok(())
 }
 

@@ -1,13 +1,15 @@
 //! Does it pay to train the backbone's own layers? Accuracy against the depth of the cut:
-//! `cargo bench --bench depth [-- SET... ] [-- DRAWS]`, SET being neu, cifar10 or
-//! spoken-digits.
+//! `cargo bench --bench depth [-- SET... WAY... DRAWS]`, SET being neu, cifar10 or
+//! spoken-digits, WAY the beginning of a way's name, such as frozen or block15; without
+//! any, all. `-- summary` trains nothing and writes the table anew.
 //!
 //! Frozen features with the default head, and `--head tail` at three cuts of the embedded
-//! backbone, each with and without adversarial features, on the same draws, with the same
-//! two views. Maps are computed once at the deepest cut; the imported layers themselves
+//! backbone, each with and without adversarial features, and with AdamW, on the same draws,
+//! with the same two views. Maps are computed once at the deepest cut; the imported layers themselves
 //! take them to the later cuts. No recipe is searched for: each is the first that the
 //! search would try. Results go to `benches/results/depth.jsonl`, one line a training, as
-//! they come; a line that is there is not computed again.
+//! they come; a line that is there is not computed again. The picture `depth.svg` is of the
+//! ways without adversarial features.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -22,10 +24,12 @@ use fieldtune::search::best;
 use fieldtune::tail::{Pretrained, Tail};
 use fieldtune::views::ViewSet;
 use fieldtune_benches::frozen::{self, Maps};
+use fieldtune_benches::plot::{Captions, Point, Series, svg};
 use fieldtune_benches::statistics::Estimate;
 use fieldtune_benches::{Failure, machine, results};
 use fieldtune_core::Kernel;
 use fieldtune_core::network::{Layer, Network};
+use fieldtune_core::optimizer::Optimizer;
 use fieldtune_core::random::Random;
 use fieldtune_core::transform::Transform;
 use serde_json::{Value, json};
@@ -34,6 +38,9 @@ use serde_json::{Value, json};
 const CUTS: [&str; 3] = ["block13.Add", "block14.Add", "block15.project_conv.Conv"];
 const SETS: [&str; 3] = ["neu", "cifar10", "spoken-digits"];
 const SIZES: [usize; 2] = [5, 20];
+/// Of a classifier of ten classes on the backbone's features: what is trained when all
+/// else is frozen.
+const CLASSIFIER_MULTIPLY_ADDS: f64 = 12_800.0;
 /// Test samples a class.
 const TESTED: usize = 40;
 
@@ -52,6 +59,10 @@ fn main() -> Result<(), Failure> {
     if sets.is_empty() {
         sets = SETS.to_vec();
     }
+    if given.iter().any(|a| a == "summary") {
+        sets.clear();
+    }
+    let named: Vec<&String> = given.iter().filter(|a| is_way(a)).collect();
     let path = results().join("depth.jsonl");
     let mut done = read(&path)?;
     for set in sets {
@@ -62,7 +73,10 @@ fn main() -> Result<(), Failure> {
             SIZES[1] + TESTED,
         )?)?;
         for (size, draw) in SIZES.iter().flat_map(|s| (0..draws).map(move |d| (*s, d))) {
-            for way in &ways {
+            let asked = |way: &&Way| {
+                named.is_empty() || named.iter().any(|name| way.name.starts_with(*name))
+            };
+            for way in ways.iter().filter(asked) {
                 let key = (set.to_string(), size, draw, way.name.clone());
                 if done.contains_key(&key) {
                     continue;
@@ -78,6 +92,12 @@ fn main() -> Result<(), Failure> {
         }
     }
     summary(&done)
+}
+
+/// Whether an argument names ways, and not a set, a number of draws or what cargo passes.
+fn is_way(argument: &str) -> bool {
+    let other = SETS.contains(&argument) || argument.parse::<u64>().is_ok();
+    !other && !argument.starts_with('-') && argument != "summary"
 }
 
 type Done = BTreeMap<(String, usize, u64, String), f64>;
@@ -132,6 +152,20 @@ fn ways(deepest: Maps) -> Result<Vec<Way>, Failure> {
                 maps: maps.clone(),
             });
         }
+        // Steps of the learning rate's size, however small the gradient.
+        let recipe = default(&Wishes {
+            adversarial: Some(None),
+            ..wishes.clone()
+        });
+        ways.push(Way {
+            name: format!("{cut}, AdamW"),
+            recipe: Recipe {
+                optimizer: Optimizer::ADAMW,
+                learning_rate: 0.003,
+                ..recipe
+            },
+            maps: maps.clone(),
+        });
     }
     Ok(ways)
 }
@@ -218,8 +252,50 @@ fn summary(done: &Done) -> Result<(), Failure> {
             "mean": estimate.mean, "half": estimate.half, "draws": draws}));
     }
     let report = json!({"machine": machine(), "cells": rows});
-    let path = results().join("depth.json");
-    std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
-    println!("written: {}", path.display());
+    for (name, text) in [
+        ("depth.json", serde_json::to_string_pretty(&report)? + "\n"),
+        ("depth.svg", picture(&rows)?),
+    ] {
+        let path = results().join(name);
+        std::fs::write(&path, text)?;
+        println!("written: {}", path.display());
+    }
     Ok(())
+}
+
+/// Error against the multiply-adds of what is trained.
+fn picture(rows: &[Value]) -> Result<String, Failure> {
+    let model = Model::embedded()?;
+    let mut trained = vec![("frozen".to_string(), CLASSIFIER_MULTIPLY_ADDS)];
+    for cut in CUTS.iter().rev() {
+        let tail = Tail::import(model.manifest(), Model::embedded_bytes(), cut)?;
+        let (body, _) = tail.body()?;
+        trained.push((format!("{cut}, no adversary"), body.multiply_adds() as f64));
+    }
+    let mut series: Vec<Series> = Vec::new();
+    for (set, size) in SETS.iter().flat_map(|set| SIZES.map(|size| (set, size))) {
+        let point = |(way, cost): &(String, f64)| {
+            let row = rows.iter().find(|row| {
+                row["set"] == *set && row["samples_per_class"] == size && row["way"] == *way
+            })?;
+            Some(Point {
+                x: cost / 1e6,
+                // An error of 0 has no place on a logarithmic axis.
+                y: (100.0 - row["mean"].as_f64()?).max(0.1),
+                // The draws are the same for all ways: how far they spread says little
+                // about differences between ways.
+                half: 0.0,
+            })
+        };
+        series.push(Series {
+            name: format!("{set}, {size} a class"),
+            points: trained.iter().filter_map(point).collect(),
+        });
+    }
+    let captions = Captions {
+        title: "Training more of the backbone's own layers",
+        x: "million multiply-adds a picture in what is trained",
+        y: "error in %",
+    };
+    Ok(svg(&captions, &series))
 }
