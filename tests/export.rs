@@ -264,17 +264,20 @@ fn a_head_alone_takes_features() {
     let (onnx, said) = exported(demo_head(), &["--head-only"]);
     assert_eq!(said["inputs"][0]["name"], "features");
     let bytes = fs::read(&onnx).unwrap();
-    let runner = Runner::new(&bytes, &onnx, &[("features", vec![1, 1280])]).unwrap();
+    let manifest = manifest();
     let backbone = repository().join("models/efficientnet-lite0/model_f16.onnx");
-    let backbone = Backbone::load(&manifest(), &fs::read(backbone).unwrap(), "features").unwrap();
+    let backbone = fs::read(backbone).unwrap();
+    let backbone = Backbone::load(&manifest, &backbone, &manifest.default_cut).unwrap();
+    let width = backbone.features();
+    let runner = Runner::new(&bytes, &onnx, &[("features", vec![1, width])]).unwrap();
     let mut worker = backbone.worker().unwrap();
     let views: Vec<String> = serde_json::from_str(&metadata(&onnx, "views")).unwrap();
     let files = photographs(3);
     let wanted = predicted(demo_head(), &files, &said["labels"]);
     for (file, (wanted, _)) in files.iter().zip(&wanted) {
-        let mut mean = vec![0.0; 1280];
+        let mut mean = vec![0.0; width];
         for view in &views {
-            let mut features = vec![0.0; 1280];
+            let mut features = vec![0.0; width];
             worker.run(&tensor(file, view), &mut features).unwrap();
             let share = 1.0 / views.len() as f32;
             mean.iter_mut()

@@ -1,7 +1,9 @@
 //! A head file is read back as it was written, and a damaged one is refused.
 
 use fieldtune_core::Error;
-use fieldtune_core::head::{Backbone, CrossValidation, Floats, HEADER_BYTES, Head, Trained};
+use fieldtune_core::head::{
+    Backbone, CrossValidation, FORMAT, Floats, HEADER_BYTES, Head, Trained,
+};
 use fieldtune_core::network::Layer;
 use fieldtune_core::sets::Sets;
 use fieldtune_core::transform::Transform;
@@ -131,9 +133,8 @@ fn every_truncation_and_every_extra_byte_is_noticed() {
 
 #[test]
 fn another_format_is_named() {
-    for found in [0, 5] {
-        let newer = as_format(found);
-        let found = u16::from(found);
+    for found in [0, FORMAT + 1] {
+        let newer = as_format(u8::try_from(found).expect("small"));
         assert_eq!(Head::decode(&newer), Err(Error::Version { found }));
     }
 }
@@ -159,6 +160,17 @@ fn older_formats_are_read_and_know_no_place_of_their_classes() {
         assert_eq!(Head::decode(&older).as_ref(), Ok(&expected), "{format}");
         // Nothing may follow where the older formats end.
         assert_eq!(Head::decode(&as_format(format)), Err(Error::Content));
+    }
+}
+
+#[test]
+fn formats_without_newer_layers_are_read() {
+    for format in [3, 4] {
+        assert_eq!(
+            Head::decode(&as_format(format)),
+            Head::decode(&file()),
+            "{format}"
+        );
     }
 }
 
