@@ -75,10 +75,17 @@ fn main() -> Result<(), Failure> {
         .skip(1)
         .filter(|name| !name.starts_with('-'))
         .collect();
-    run(Command::new(&python)
-        .arg(here.join("export.py"))
-        .arg(&models)
-        .args(&chosen))?;
+    let exported: Vec<&String> = chosen
+        .iter()
+        .filter(|name| !PRETRAINED.contains(&name.as_str()))
+        .collect();
+    // Without names all are exported.
+    if chosen.is_empty() || !exported.is_empty() {
+        run(Command::new(&python)
+            .arg(here.join("export.py"))
+            .arg(&models)
+            .args(&exported))?;
+    }
     let mut rows = Vec::new();
     let mut requests = Vec::new();
     for (name, file, note) in networks(&models)? {
