@@ -1,7 +1,8 @@
 //! Which part of an image goes where in the input, and the resize itself.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::{Decoded, Interpolation};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,8 +21,6 @@ pub(super) fn levels(
     place: &Placement,
     interpolation: Interpolation,
 ) -> Result<Vec<u8>> {
-    let source = ImageRef::new(image.width, image.height, &image.pixels, PixelType::U8x3)
-        .map_err(|error| failed(&error))?;
     let [left, top, kept_width, kept_height] = place.crop;
     // The rows that the second pass reads.
     let reach = reach(interpolation) * (kept_height / place.height as f64).max(1.0) + 1.0;
@@ -30,13 +29,14 @@ pub(super) fn levels(
     let (width, height) = (place.width as u32, place.height as u32);
     let rows = (end - first) as u32;
     let resize = Pass { interpolation };
+    let source = (&image.pixels[..], image.width, image.height);
     if u64::from(width) * u64::from(rows) > MAX_BETWEEN_PIXELS {
-        return Ok(resize.run(&source, place.crop, width, height)?.into_vec());
+        return resize.run(source, place.crop, width, height);
     }
     let crop = [left, first, kept_width, f64::from(rows)];
-    let between = resize.run(&source, crop, width, rows)?;
+    let between = resize.run(source, crop, width, rows)?;
     let crop = [0.0, top - first, f64::from(width), kept_height];
-    Ok(resize.run(&between, crop, width, height)?.into_vec())
+    resize.run((&between, width, rows), crop, width, height)
 }
 
 /// Pixels on either side of a place that an interpolation looks at, when it enlarges.
@@ -57,14 +57,20 @@ struct Pass {
 }
 
 impl Pass {
+    /// The library's typed call: the other one carries the code of all kinds of pixels
+    /// along, 3 MB of it.
     fn run(
         &self,
-        source: &impl IntoImageView,
+        (levels, source_width, source_height): (&[u8], u32, u32),
         [left, top, kept_width, kept_height]: [f64; 4],
         width: u32,
         height: u32,
-    ) -> Result<Image<'static>> {
-        let mut target = Image::new(width, height, PixelType::U8x3);
+    ) -> Result<Vec<u8>> {
+        let source = TypedImageRef::<U8x3>::from_buffer(source_width, source_height, levels)
+            .map_err(|error| failed(&error))?;
+        let mut resized = vec![0; width as usize * height as usize * 3];
+        let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut resized)
+            .map_err(|error| failed(&error))?;
         let filter = match self.interpolation {
             Interpolation::Bilinear => FilterType::Bilinear,
             Interpolation::Bicubic => FilterType::CatmullRom,
@@ -72,9 +78,10 @@ impl Pass {
         let options = ResizeOptions::new()
             .resize_alg(ResizeAlg::Convolution(filter))
             .crop(left, top, kept_width, kept_height);
-        let resized = Resizer::new().resize(source, &mut target, &options);
-        resized.map_err(|error| failed(&error))?;
-        Ok(target)
+        Resizer::new()
+            .resize_typed(&source, &mut target, &options)
+            .map_err(|error| failed(&error))?;
+        Ok(resized)
     }
 }
 
