@@ -1,6 +1,7 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it; `root` must be the top of the checkout.
-# `cross_build TARGET PACKAGE` compiles in release mode, `cross_program TARGET NAME`
-# says where the result lies.
+# `cross_build TARGET PROGRAM` compiles, `cross_program TARGET NAME` says where the result
+# lies, `cross_cargo TARGET COMMAND ...` runs any other command of cargo.
 
 # One folder for all targets, so that serde's macros, which run on this machine, are
 # compiled once.
@@ -34,42 +35,59 @@ require() {
     fi
 }
 
-cross_build() (
-    target=$1 package=$2
+# One field of a target or a board, out of boards.toml.
+field() {
+    python3 "$root/targets/boards.py" get "$1" "$2"
+}
+
+# Runs cargo's COMMAND (build, test ...) for TARGET with more ARGUMENTS. Linux programs
+# are compiled in the profile `board`, others in `release`.
+cross_cargo() (
+    target=$1 command=$2
+    shift 2
     # A cargo that runs this script (a test, say) names its own compiler.
     unset RUSTC RUSTDOC RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
-    case $target in
-        aarch64-unknown-linux-gnu)
-            require aarch64-linux-gnu-gcc "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
-            export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-            export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
-            libraries=std,panic_unwind
-            ;;
-        armv7-unknown-linux-gnueabihf)
-            require arm-linux-gnueabihf-gcc "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross"
-            export CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER=arm-linux-gnueabihf-gcc
-            export CC_armv7_unknown_linux_gnueabihf=arm-linux-gnueabihf-gcc
-            libraries=std,panic_unwind
-            ;;
-        thumbv7em-none-eabihf)
-            # rustup brings this linker along, Debian does not.
-            if command -v ld.lld >/dev/null; then
-                export CARGO_TARGET_THUMBV7EM_NONE_EABIHF_LINKER=ld.lld
-            fi
-            libraries=core
-            ;;
-        *)
-            echo "targets/toolchain.sh does not know $target" >&2
-            exit 1
-            ;;
-    esac
-    choose_cargo "$target" "$libraries"
-    cd "$root"
-    "${cargo[@]}" build --release --locked --package "$package" --target "$target" \
-        --target-dir "$cross_folder" >&2
+    upper=$(tr 'a-z-' 'A-Z_' <<<"$target")
+    if [[ $target == *-linux-* ]]; then
+        compiler=$(field "$target" compiler) || exit
+        require "$compiler" "$(field "$target" packages)" || exit
+        # Static, with glibc: the program needs nothing of the board's system but its
+        # kernel. At a fixed address, which saves the table of places to correct.
+        flags="-Ctarget-feature=+crt-static -Crelocation-model=static $(field "$target" flags)"
+        export "CARGO_TARGET_${upper}_LINKER=$compiler" "CC_${target//-/_}=$compiler"
+        export "CARGO_TARGET_${upper}_RUSTFLAGS=${flags% }"
+        libraries=std,panic_unwind,test profile=board
+    elif [ "$target" = thumbv7em-none-eabihf ]; then
+        # rustup brings this linker along, Debian does not.
+        if command -v ld.lld >/dev/null; then
+            export "CARGO_TARGET_${upper}_LINKER=ld.lld"
+        fi
+        libraries=core profile=release
+    else
+        echo "targets/toolchain.sh does not know $target" >&2
+        exit 1
+    fi
+    choose_cargo "$target" "$libraries" || exit
+    cd "$root" || exit
+    "${cargo[@]}" "$command" --profile "$profile" --locked --target "$target" \
+        --target-dir "$cross_folder" "$@"
 )
 
+cross_build() {
+    local target=$1 program=$2 selected
+    if [[ $target == thumb* ]]; then
+        selected=(--package "$program")
+    else
+        # The whole workspace, so that dependencies have the same features in every build.
+        selected=(--workspace --bin "$program")
+    fi
+    cross_cargo "$target" build "${selected[@]}" >&2
+}
+
 cross_program() {
-    local target=$1 name=$2
-    echo "$cross_folder/$target/release/$name"
+    local target=$1 name=$2 profile=board
+    if [[ $target == thumb* ]]; then
+        profile=release
+    fi
+    echo "$cross_folder/$target/$profile/$name"
 }

@@ -4,7 +4,7 @@
 //! processor.
 //!
 //! Not here: that other processors do give the same bytes. That takes their compilers
-//! and emulators: `targets/reproducible/check` and `.ci/check-aarch64`.
+//! and emulators: `targets/reproducible/check` and `.ci/check-boards`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
