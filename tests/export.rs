@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use fieldtune::backbone::Backbone;
 use fieldtune::export::Runner;
 use fieldtune::manifest::Manifest;
-use fieldtune::preprocess::{View, decode};
+use fieldtune_tests::predictions::{probabilities, tensor};
 use fieldtune_tests::{demo_head, demo_samples, fieldtune, repository, run, scratch, shared};
 use serde_json::Value;
 
@@ -67,31 +67,10 @@ fn predicted(head: &Path, files: &[PathBuf], labels: &Value) -> Vec<(Vec<f64>, f
     ran.succeeded();
     let line = |line: &str| {
         let said: Value = serde_json::from_str(line).unwrap();
-        let labels = labels.as_array().unwrap().iter();
-        let of = |label: &Value| {
-            said["probabilities"][label.as_str().unwrap()]
-                .as_f64()
-                .unwrap()
-        };
-        (
-            labels.map(of).collect(),
-            said["unknown_score"].as_f64().unwrap(),
-        )
+        let score = said["unknown_score"].as_f64().unwrap();
+        (probabilities(&said, labels), score)
     };
     ran.stdout.lines().map(line).collect()
-}
-
-/// The tensor of a view of an image file.
-fn tensor(path: &Path, view: &str) -> Vec<f32> {
-    let manifest = manifest();
-    let image = decode(&fs::read(path).unwrap(), path).unwrap();
-    let view = View::ALL.into_iter().find(|it| it.name() == view).unwrap();
-    let mut tensor = vec![0.0; manifest.input.elements()];
-    let settings = &manifest.preprocessing;
-    settings
-        .tensor(&image, &manifest.input, view, &mut tensor)
-        .unwrap();
-    tensor
 }
 
 fn furthest(found: &[f32], wanted: &[f64]) -> f64 {
@@ -117,7 +96,7 @@ fn check(head: &Path, onnx: &Path, said: &Value, files: &[PathBuf]) {
     for (file, (probabilities, score)) in files.iter().zip(&wanted) {
         let tensors: Vec<Vec<f32>> = inputs
             .iter()
-            .map(|input| tensor(file, &text(input, "view")))
+            .map(|input| tensor(&manifest(), file, &text(input, "view")))
             .collect();
         let tensors: Vec<&[f32]> = tensors.iter().map(Vec::as_slice).collect();
         let found = runner.run(&tensors).unwrap();
@@ -173,7 +152,9 @@ fn a_file_of_one_input_is_a_backbone_itself() {
     let wanted = predicted(&head, &files, &said["labels"]);
     for (file, (wanted, _)) in files.iter().zip(&wanted) {
         let mut found = [0.0; 3];
-        worker.run(&tensor(file, "original"), &mut found).unwrap();
+        worker
+            .run(&tensor(&manifest(), file, "original"), &mut found)
+            .unwrap();
         assert!(
             furthest(&found, wanted) <= TOLERANCE,
             "{found:?} {wanted:?}"
@@ -278,7 +259,9 @@ fn a_head_alone_takes_features() {
         let mut mean = vec![0.0; width];
         for view in &views {
             let mut features = vec![0.0; width];
-            worker.run(&tensor(file, view), &mut features).unwrap();
+            worker
+                .run(&tensor(&manifest, file, view), &mut features)
+                .unwrap();
             let share = 1.0 / views.len() as f32;
             mean.iter_mut()
                 .zip(features)

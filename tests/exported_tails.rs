@@ -9,8 +9,8 @@ use std::process::Command;
 use fieldtune::backbone::Backbone;
 use fieldtune::export::Runner;
 use fieldtune::manifest::{Flags, Input, Layout, Manifest};
-use fieldtune::preprocess::{View, decode};
 use fieldtune_tests::onnx_files::{Onnx, Setting};
+use fieldtune_tests::predictions::{probabilities, tensor};
 use fieldtune_tests::{demo_samples, fieldtune, repository, run, scratch};
 use serde_json::Value;
 
@@ -112,30 +112,9 @@ fn predicted(head: &Path, onnx: &Path, labels: &Value) -> Vec<Vec<f64>> {
     with_backbone(&mut command, onnx);
     let ran = run(&mut command);
     ran.succeeded();
-    let labels: Vec<&str> = labels
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|l| l.as_str().unwrap())
-        .collect();
-    let line = |line: &str| {
-        let said: Value = serde_json::from_str(line).unwrap();
-        let of = |label: &&str| said["probabilities"][*label].as_f64().unwrap();
-        labels.iter().map(of).collect()
-    };
-    ran.stdout.lines().map(line).collect()
-}
-
-/// The input tensor of a view of a picture.
-fn tensor(manifest: &Manifest, path: &Path, view: &str) -> Vec<f32> {
-    let image = decode(&fs::read(path).unwrap(), path).unwrap();
-    let view = View::ALL.into_iter().find(|it| it.name() == view).unwrap();
-    let mut tensor = vec![0.0; manifest.input.elements()];
-    let settings = &manifest.preprocessing;
-    settings
-        .tensor(&image, &manifest.input, view, &mut tensor)
-        .unwrap();
-    tensor
+    let lines = ran.stdout.lines();
+    let said = lines.map(|line| serde_json::from_str(line).unwrap());
+    said.map(|said| probabilities(&said, labels)).collect()
 }
 
 /// An exported file, what the command said of it, and what `predict` says.

@@ -4,6 +4,7 @@
 pub mod killed_runs;
 pub mod layer_tables;
 pub mod onnx_files;
+pub mod predictions;
 pub mod reference;
 pub mod small_heads;
 

@@ -128,8 +128,11 @@ impl<'a> Trainer<'a> {
         let [x, y] = [index, index + 1].map(|tensor| self.tensor(pass, tensor, rows));
         let [w, b, c] = self.parameter_spans(index);
         let job = self.job(index, rows);
-        if matches!(layer, Layer::Branch { .. }) {
-            return self.read_earlier(pass, from, index, rows);
+        if let Layer::Branch { from: earlier } = layer {
+            let earlier = self.earlier(pass, from, earlier, rows);
+            let [y, earlier] = self.arena.split([y, earlier])?;
+            y.copy_from_slice(earlier);
+            return Ok(());
         }
         if layer.manner() == Manner::Moves {
             let [x, y, w, b, c, scratch] = self.arena.split([x, y, w, b, c, self.plan.scratch])?;
@@ -153,7 +156,13 @@ impl<'a> Trainer<'a> {
                 let values = self.arena.of(y)?;
                 dropout::apply(values, width, rows.clone(), permille, seed);
             }
-            Layer::Add { .. } => self.read_earlier(pass, from, index, rows)?,
+            Layer::Add { from: earlier } => {
+                let earlier = self.earlier(pass, from, earlier, rows);
+                let [y, earlier] = self.arena.split([y, earlier])?;
+                for (y, earlier) in y.iter_mut().zip(earlier) {
+                    *y += *earlier;
+                }
+            }
             _ => {
                 let [y, w, b, c] = self.arena.split([y, w, b, c])?;
                 let (weights, biases, constants) = (&*w, &*b, &*c);
@@ -168,33 +177,11 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// An addition adds the earlier tensor that it reads to what stands in its output; a
-    /// branch copies it there.
-    fn read_earlier(
-        &mut self,
-        pass: Pass,
-        from: usize,
-        index: usize,
-        rows: &Rows,
-    ) -> Result<(), Error> {
-        let layer = self.network.layers()[index];
-        let Some(earlier) = layer.reads() else {
-            return Ok(());
-        };
-        let its_pass = if earlier < from { Pass::Clean } else { pass };
-        let spans = [
-            self.tensor(pass, index + 1, rows),
-            self.tensor(its_pass, earlier, rows),
-        ];
-        let [y, earlier] = self.arena.split(spans)?;
-        if matches!(layer, Layer::Branch { .. }) {
-            y.copy_from_slice(earlier);
-        } else {
-            for (y, earlier) in y.iter_mut().zip(earlier) {
-                *y += *earlier;
-            }
-        }
-        Ok(())
+    /// Where a perturbed pass that began at `from` finds an earlier tensor.
+    fn earlier(&self, pass: Pass, from: usize, earlier: u8, rows: &Rows) -> Span {
+        let earlier = usize::from(earlier);
+        let pass = if earlier < from { Pass::Clean } else { pass };
+        self.tensor(pass, earlier, rows)
     }
 
     /// Runs the layers down to `to`, from the gradient by the logits in the first

@@ -432,12 +432,7 @@ fn cut_shapes(
 pub(crate) fn no_positions(file: &Path, tap: &Tap) -> Error {
     let name = shortened(&tap.tensor, 80);
     let what = format_args!("tensor \"{name}\" has no positions to take the mean over");
-    Error::at(
-        ErrorKind::Usage,
-        file,
-        what,
-        format_args!("name it without \":mean\""),
-    )
+    Error::at(ErrorKind::Usage, file, what, "name it without \":mean\"")
 }
 
 /// A node of a network that cannot be run.

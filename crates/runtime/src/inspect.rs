@@ -186,8 +186,9 @@ pub fn inspect_with(bytes: &[u8], file: &Path, wishes: &Wishes<'_>) -> Result<In
     }
     found.outputs = answer.outputs;
     found.broken = answer.broken;
-    let default = wishes.default_cut;
-    let default = default.filter(|cut| joined(&answer.graph, &taps(&answer.graph, cut)).is_some());
+    let known = |name: &str| answer.graph.tensors.contains_key(name);
+    let usable = |cut: &&str| joined(&answer.graph, &Tap::all(cut, known)).is_some();
+    let default = wishes.default_cut.filter(usable);
     found.suggestions = suggest(&found.cuts, default);
     if !answer.cut.is_empty() {
         if let Some(tap) = without_positions(&answer.graph, &answer.cut) {
@@ -330,18 +331,6 @@ fn joined(graph: &Graph, taps: &[Tap]) -> Option<Cut> {
 
 fn shape_of<'a>(graph: &'a Graph, tap: &Tap) -> Option<&'a [usize]> {
     graph.tensors.get(&tap.tensor)?.shape.as_deref()
-}
-
-/// The tensors of a cut; they may be unknown to the graph.
-fn taps(graph: &Graph, cut: &str) -> Vec<Tap> {
-    let known = |name: &str| graph.tensors.contains_key(name);
-    match known(cut) {
-        true => vec![Tap::whole(cut)],
-        false => cut
-            .split(',')
-            .map(|part| Tap::parse(part.trim(), known))
-            .collect(),
-    }
 }
 
 /// The first of `taps` that has no positions to take a mean over.

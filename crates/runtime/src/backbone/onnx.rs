@@ -99,11 +99,7 @@ impl Document {
     pub fn taps(&self, cut: &str) -> Result<Vec<Tap>> {
         let made: HashSet<&str> = self.made().collect();
         let known = |name: &str| made.contains(name) || self.declared.iter().any(|it| it == name);
-        if known(cut) {
-            return Ok(vec![Tap::whole(cut)]);
-        }
-        let parts = cut.split(',').map(str::trim);
-        let taps: Vec<Tap> = parts.map(|part| Tap::parse(part, known)).collect();
+        let taps = Tap::all(cut, known);
         let mut named = taps.iter().map(|tap| &tap.tensor);
         if let Some(unknown) = named.find(|name| !known(name)) {
             let near = nearest(unknown, self.made());

@@ -28,8 +28,18 @@ impl Tap {
         }
     }
 
-    /// Reads `TENSOR` or `TENSOR:mean`. A tensor may itself be called so: `known` tells.
-    pub fn parse(text: &str, known: impl Fn(&str) -> bool) -> Self {
+    /// Reads a cut. A tensor may itself be called as a whole cut is written, or as a part of
+    /// one: `known` tells. Tensors that are not known are in the answer too.
+    pub fn all(cut: &str, known: impl Fn(&str) -> bool) -> Vec<Self> {
+        if known(cut) {
+            return vec![Self::whole(cut)];
+        }
+        let parts = cut.split(',').map(str::trim);
+        parts.map(|part| Self::parse(part, &known)).collect()
+    }
+
+    /// Reads `TENSOR` or `TENSOR:mean`.
+    fn parse(text: &str, known: impl Fn(&str) -> bool) -> Self {
         match text.strip_suffix(MEAN) {
             Some(tensor) if !known(text) => Self {
                 tensor: tensor.into(),

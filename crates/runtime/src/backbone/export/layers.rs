@@ -25,15 +25,14 @@ pub(super) fn head(
     let [first, others @ ..] = features else {
         return Ok(Vec::new());
     };
-    let one = transform(builder, &parts.transform, first, width);
-    let mut transformed = one.clone();
+    let mut all = first.clone();
     if !others.is_empty() {
         // All views go through the layers as one batch, so that weights stand there once.
         let names: Vec<&str> = features.iter().map(String::as_str).collect();
         let rows = vec![integer("axis", 0)];
-        let all = builder.node_with("Concat", &names, "features.all", rows);
-        transformed = transform(builder, &parts.transform, &all, width);
+        all = builder.node_with("Concat", &names, "features.all", rows);
     }
+    let transformed = transform(builder, &parts.transform, &all, width);
     let mut stack = Stack {
         builder,
         network: parts.network,
@@ -45,7 +44,11 @@ pub(super) fn head(
     }
     let mut outputs = vec![probabilities(builder, logits, parts.temperature)];
     if let Some(unknown) = &parts.unknown {
-        let sizes = [parts.network.classes(), parts.network.inputs()];
+        let sizes = [parts.network.classes(), width];
+        let one = match others {
+            [] => transformed,
+            _ => transform(builder, &parts.transform, first, width),
+        };
         outputs.push(unknown_score(builder, unknown, &one, sizes));
     }
     Ok(outputs)
@@ -72,7 +75,7 @@ fn transform(
         x = signed_root(builder, &x, "transform");
     }
     if transform.length > 0.0 {
-        x = of_length(builder, &x, [width as f32, transform.length], "transform");
+        x = of_length(builder, &x, width, transform.length, "transform");
     }
     if !transform.shift.is_empty() {
         let shift = builder.floats("transform.shift", &[1, width], transform.shift.iter());
@@ -96,11 +99,11 @@ fn signed_root(builder: &mut Builder, x: &str, whose: &str) -> String {
 }
 
 /// Rows of `x` `[N, width]` brought to a length; zeros stay.
-fn of_length(builder: &mut Builder, x: &str, [width, length]: [f32; 2], whose: &str) -> String {
+fn of_length(builder: &mut Builder, x: &str, width: usize, length: f32, whose: &str) -> String {
     let name = |what: &str| format!("{whose}.{what}");
     let tiny = builder.floats(&name("least"), &[1], [TINY]);
     let square = builder.node("Mul", &[x, x], &name("square"));
-    let sum = sum_of_last_axis(builder, &square, width as usize, &name("square_sum"));
+    let sum = sum_of_last_axis(builder, &square, width, &name("square_sum"));
     let above = builder.node("Add", &[&sum, &tiny], &name("square_sum_above_zero"));
     let norm = builder.node("Sqrt", &[&above], &name("norm"));
     let unit = builder.node("Div", &[x, &norm], &name("unit"));
@@ -267,11 +270,12 @@ impl Stack<'_, '_> {
             Layer::Branch { from } => before.get(usize::from(*from)).ok_or(*layer)?.clone(),
             Layer::RootLength => {
                 let x = self.flat(value, index).tensor;
-                let width = self.network.width(index) as f32;
+                let width = self.network.width(index);
                 let whose = format!("head.{index}");
                 let root = signed_root(self.builder, &x, &whose);
+                let length = (width as f32).sqrt();
                 Value {
-                    tensor: of_length(self.builder, &root, [width, width.sqrt()], &whose),
+                    tensor: of_length(self.builder, &root, width, length, &whose),
                     form: Form::Flat,
                 }
             }
