@@ -320,6 +320,7 @@ fn features(backbone: &LazyBackbone, cache: &Cache, threads: usize) -> FeatureMa
             path,
             label: *label,
             bytes: Some(bytes),
+            part: None,
         })
         .collect();
     extract(
@@ -380,6 +381,7 @@ fn files_that_cannot_be_read_are_skipped_by_name() {
         path,
         label,
         bytes: None,
+        part: None,
     });
     let done = std::sync::Mutex::new(Vec::new());
     let progress = |now: usize, all: usize| done.lock().unwrap().push((now, all));

@@ -7,6 +7,7 @@ pub mod onnx_files;
 pub mod predictions;
 pub mod reference;
 pub mod small_heads;
+pub mod sounds;
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Seek, Write};

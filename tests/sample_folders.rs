@@ -92,7 +92,7 @@ fn each_unusable_folder_has_its_own_message() {
     let empty = folder(&[]);
     assert!(refusal(empty.path()).contains("holds no class folders"));
     let flat = folder(&["1.jpg", "2.jpg", "notes.txt"]);
-    assert!(refusal(flat.path()).contains("holds 2 images but no sub-folders"));
+    assert!(refusal(flat.path()).contains("holds 2 samples but no sub-folders"));
     assert!(refusal(&flat.path().join("none")).contains("does not exist"));
     assert!(refusal(&flat.path().join("1.jpg")).contains("neither a folder nor"));
 

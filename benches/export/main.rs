@@ -132,6 +132,7 @@ fn case(
             path,
             label: 0,
             bytes: None,
+            part: None,
         })
         .collect();
     let predictions = session.predict(head, path, &sources, &Silent)?;

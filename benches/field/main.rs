@@ -32,6 +32,9 @@ use serde_json::{Value, json};
 /// Samples a class.
 const SIZES: [usize; 7] = [1, 2, 3, 5, 10, 20, 50];
 
+/// Features of the network's last layer, with which the default cut begins.
+const LAST_LAYER: usize = 1280;
+
 /// Accuracies by samples a class and method, in the order of the splits.
 pub type Cells = BTreeMap<usize, BTreeMap<String, Vec<f64>>>;
 
@@ -112,7 +115,7 @@ fn compare(set: &Set, arguments: &Arguments) -> Result<Value, Failure> {
         eprintln!("{} {}/{}: {ours:.4}", set.name, index + 1, splits.len());
     }
     let seconds = start.elapsed().as_secs_f64() / splits.len() as f64;
-    reference::add(set, &splits, &mut cells)?;
+    reference::add(set, LAST_LAYER, &splits, &mut cells)?;
     let cells: BTreeMap<String, _> = cells
         .into_iter()
         .map(|(size, methods)| (size.to_string(), methods))

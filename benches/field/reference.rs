@@ -12,20 +12,22 @@ use fieldtune_benches::splits::Split;
 
 use crate::Cells;
 
-/// Features of the network's last layer, with which the default cut begins.
-const LAST_LAYER: usize = 1280;
-
-/// Adds the references' accuracies to `cells`.
+/// Adds the references' accuracies to `cells`. They see the first `last_layer` features.
 ///
 /// # Errors
 /// When Python or a package is missing, or the script fails.
-pub fn add(set: &Set, splits: &[Split], cells: &mut Cells) -> Result<(), Failure> {
+pub fn add(
+    set: &Set,
+    last_layer: usize,
+    splits: &[Split],
+    cells: &mut Cells,
+) -> Result<(), Failure> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("field");
     let python = python("field", &here.join("requirements.txt"))?;
     let all: Vec<usize> = (0..set.features.labels.len()).collect();
     let folder = work_folder("field").join(set.name);
     let values = set.features.view(View::Original, &all);
-    write_inputs(&folder, &values, &set.features, splits)?;
+    write_inputs(&folder, &values, &set.features, last_layer, splits)?;
     let output = folder.join("reference.json");
     let script = here.join("reference.py");
     run(Command::new(&python).arg(script).arg(&folder).arg(&output))?;
@@ -45,6 +47,7 @@ fn write_inputs(
     folder: &Path,
     values: &[f32],
     features: &Features,
+    last_layer: usize,
     splits: &[Split],
 ) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)?;
@@ -69,7 +72,7 @@ fn write_inputs(
         })
         .collect();
     let description = json!({
-        "features": features.width, "last_layer": LAST_LAYER, "splits": splits,
+        "features": features.width, "last_layer": last_layer, "splits": splits,
     });
     std::fs::write(folder.join("splits.json"), description.to_string())?;
     Ok(())

@@ -7,10 +7,12 @@ use std::path::Path;
 
 use fieldtune::cache::Cache;
 use fieldtune::data::Data;
-use fieldtune::features::{Source, extract};
+use fieldtune::features::{LazyBackbone, Source, extract};
 use fieldtune::model::Model;
 use fieldtune::preprocess::View;
 use fieldtune::samples::SampleSet;
+use fieldtune::senses::Sense;
+use fieldtune::sound::Sound;
 use fieldtune::views::ViewSet;
 
 use crate::splits::{self, Split};
@@ -40,6 +42,7 @@ pub struct Features {
 /// Some rows of a set, copied together.
 pub struct Chosen {
     values: Vec<Vec<f32>>,
+    held: ViewSet,
     /// Label of every row; may be changed.
     pub labels: Vec<u16>,
     groups: Vec<usize>,
@@ -54,7 +57,7 @@ impl Chosen {
         let views: Vec<&[f32]> = self.values.iter().map(Vec::as_slice).collect();
         work(&Data {
             views: &views,
-            held: ViewSet::ALL,
+            held: self.held,
             labels: &self.labels,
             groups: &self.groups,
             features: self.features,
@@ -75,6 +78,12 @@ impl Features {
                 .collect(),
             labels: rows.iter().map(|row| self.labels[*row]).collect(),
             groups: groups.collect(),
+            held: if self.views.len() == ViewSet::ALL.count() {
+                ViewSet::ALL
+            } else {
+                // Recordings have no mirror image.
+                ViewSet::ZOOMED
+            },
             features: self.width,
             classes: self.classes,
         }
@@ -196,6 +205,32 @@ pub fn spoken_digits() -> Result<Set, Failure> {
     })
 }
 
+/// Spoken digits as the program hears them, at this cut; groups are speakers.
+///
+/// # Errors
+/// When the data, the backbone or the cache cannot be used.
+pub fn heard_digits(name: &'static str, cut: &str) -> Result<Set, Failure> {
+    let (paths, speakers) = sound::recordings(EACH_SPEAKER)?;
+    let sources: Vec<Source<'_>> = paths
+        .iter()
+        .map(|(path, label)| Source {
+            path,
+            label: *label,
+            bytes: None,
+            part: None,
+        })
+        .collect();
+    let sense = Sense::Sound(Sound::usual(sound::RATE_HZ as u32));
+    let backbone = Model::embedded()?.sensing(sense, cut)?;
+    let mut features = of_backbone(&backbone, &sources, ViewSet::ZOOMED)?;
+    features.groups = speakers;
+    Ok(Set {
+        name,
+        features,
+        trained: None,
+    })
+}
+
 /// Features of pictures in memory, each with its label.
 ///
 /// # Errors
@@ -259,6 +294,7 @@ fn sources(pictures: &[(Vec<u8>, usize)]) -> Vec<Source<'_>> {
             path: Path::new("picture in memory"),
             label: *label,
             bytes: Some(bytes),
+            part: None,
         })
         .collect()
 }
@@ -274,8 +310,16 @@ fn of_sources_at(
 ) -> Result<Features, Failure> {
     let model = Model::embedded()?;
     let backbone = model.cut_at(cut.unwrap_or(&model.manifest().default_cut))?;
+    of_backbone(&backbone, sources, views)
+}
+
+fn of_backbone(
+    backbone: &LazyBackbone,
+    sources: &[Source<'_>],
+    views: ViewSet,
+) -> Result<Features, Failure> {
     let cache = Cache::open(&work_folder("field").join("cache"))?;
-    let matrices = extract(&backbone, sources, views, &cache, 2, &|_, _| {})?;
+    let matrices = extract(backbone, sources, views, &cache, 2, &|_, _| {})?;
     let first = matrices.first().ok_or("no features")?;
     if let Some(skipped) = first.skipped.first() {
         let path = skipped.path.display();

@@ -2,7 +2,7 @@
 //! A plain transform is quick enough for a few hundred recordings of half a second.
 
 use std::f32::consts::PI;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::{GrayImage, ImageFormat, imageops};
 
@@ -10,7 +10,7 @@ use super::pictures::Picture;
 use crate::{Failure, shared};
 
 /// Samples a second of every recording.
-const RATE_HZ: f32 = 8000.0;
+pub const RATE_HZ: f32 = 8000.0;
 /// Samples of a window, and from one window to the next.
 const WINDOW: usize = 256;
 const STEP: usize = 64;
@@ -26,10 +26,27 @@ const RANGE: f32 = 12.0;
 /// # Errors
 /// When the data is absent or damaged.
 pub fn spoken_digits(each: usize) -> Result<(Vec<Picture>, Vec<usize>), Failure> {
+    let bands = bands();
+    let (paths, speakers) = recordings(each)?;
+    let draw = |(path, digit): &(PathBuf, usize)| {
+        Ok::<_, Failure>((picture(&samples(path)?, &bands)?, *digit))
+    };
+    let pictures: Result<Vec<Picture>, Failure> = paths.iter().map(draw).collect();
+    Ok((pictures?, speakers))
+}
+
+/// Files with their digits, and the number of each one's speaker.
+pub type Recordings = (Vec<(PathBuf, usize)>, Vec<usize>);
+
+/// The files of the first `each` recordings of every digit by every speaker with their
+/// digits, and the number of each one's speaker.
+///
+/// # Errors
+/// When the data is absent.
+pub fn recordings(each: usize) -> Result<Recordings, Failure> {
     let folder = shared("data/spoken-digits")?;
     let mut speakers: Vec<String> = Vec::new();
     let (mut found, mut groups) = (Vec::new(), Vec::new());
-    let bands = bands();
     for digit in 0..10 {
         let mut taken = std::collections::BTreeMap::<String, usize>::new();
         let entries = std::fs::read_dir(folder.join(digit.to_string()))?;
@@ -49,7 +66,7 @@ pub fn spoken_digits(each: usize) -> Result<(Vec<Picture>, Vec<usize>), Failure>
                 speakers.push(speaker.into());
                 speakers.len() - 1
             }));
-            found.push((picture(&samples(&path)?, &bands)?, digit));
+            found.push((path.clone(), digit));
         }
     }
     Ok((found, groups))

@@ -53,7 +53,7 @@ pub enum Command {
         after_help = "Example:\n  fieldtune predict birds.head photo.jpg\n  cat photo.jpg | fieldtune predict birds.head -"
     )]
     Predict(PredictArgs),
-    /// Label each new image of a folder as it appears, until stopped
+    /// Label each new picture or recording of a folder as it appears, until stopped
     #[command(
         after_help = "Example:\n  fieldtune watch birds.head incoming/ --json >> birds.jsonl"
     )]
@@ -256,7 +256,8 @@ pub struct TrainingArgs {
     #[command(flatten)]
     pub backbone: BackboneArgs,
     /// The tensor where the backbone is cut, or several with commas between them; `:mean`
-    /// behind one takes the mean over its positions
+    /// behind one takes the mean over its positions. Of recordings, `statistics` alone or in
+    /// front of tensors stands for statistics of the spectrogram
     #[arg(long, value_name = "TENSOR")]
     pub cut: Option<String>,
     /// auto, prototype, linear, mlp:H[,H...], or tail: the backbone's own layers after the
@@ -354,6 +355,9 @@ pub struct TrainingArgs {
     /// [default: auto]
     #[arg(long, value_enum, value_name = "VIEWS")]
     pub views: Option<ViewsChoice>,
+    /// Cut longer recordings into windows of this length, such as 2s [default: 4s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub window: Option<Duration>,
     /// Read flags from a TOML file; flags on the command line win
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
@@ -387,7 +391,7 @@ pub struct EvalArgs {
 pub struct PredictArgs {
     /// The head file
     pub head: PathBuf,
-    /// Images; `-` reads one from standard input
+    /// Pictures or recordings, as the head was trained on; `-` reads one from standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Also name a set of labels that holds the right one for this share of new samples,

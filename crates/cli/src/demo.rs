@@ -102,6 +102,7 @@ fn bundled(part: &str, files: &[Bundled]) -> SampleSet {
             .position(|label| *label == class(name))
             .unwrap_or(0),
         group: None,
+        part: None,
     };
     let samples = files.iter().map(sample).collect();
     SampleSet {
@@ -119,6 +120,7 @@ fn sources<'a>(set: &'a SampleSet, files: &[Bundled]) -> Vec<Source<'a>> {
             path: &sample.path,
             label: sample.label,
             bytes: Some(bytes),
+            part: None,
         })
         .collect()
 }

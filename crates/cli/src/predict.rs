@@ -55,12 +55,14 @@ fn source<'a>(path: &'a Path, standard_input: Option<&'a [u8]>) -> Source<'a> {
             path: Path::new("standard input"),
             label: 0,
             bytes: standard_input,
+            part: None,
         }
     } else {
         Source {
             path,
             label: 0,
             bytes: None,
+            part: None,
         }
     }
 }
@@ -75,7 +77,7 @@ fn standard_input(files: &[PathBuf]) -> Result<Option<Vec<u8>>> {
         .take(MAX_SAMPLE_BYTES + 1)
         .read_to_end(&mut bytes);
     let wrong = |what: &dyn std::fmt::Display| {
-        let remedy = "pipe one image into the command";
+        let remedy = "pipe one picture or recording into the command";
         Error::at(
             ErrorKind::BadInput,
             Path::new("standard input"),
@@ -108,8 +110,65 @@ pub fn said(
     } else {
         let line = line(path, prediction, head);
         let set = set.map_or_else(String::new, |set| format!("  [{}]", set.join(", ")));
-        print::line(&format!("{}{set}", line.trim_end()))
+        let mut text = print::line(&format!("{}{set}", line.trim_end()));
+        for span in spans(prediction) {
+            let label = &head.labels[span.label];
+            let [start, end] = [span.start_ms, span.end_ms].map(|ms| f64::from(ms) / 1000.0);
+            let percent = 100.0 * span.probability;
+            text += &print::line(&format!(
+                "  {start:.1} to {end:.1} s: {label} {percent:.1} %"
+            ));
+        }
+        text
     }
+}
+
+/// A time in which windows that touch or overlap say the same label.
+struct Span {
+    start_ms: u32,
+    end_ms: u32,
+    label: usize,
+    /// The highest that one of them gives it.
+    probability: f32,
+}
+
+fn spans(prediction: &Prediction) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for window in &prediction.windows {
+        let Some(part) = window.part else {
+            continue;
+        };
+        let (label, probabilities) = (window.prediction.label, &window.prediction.probabilities);
+        let probability = probabilities[label];
+        match spans.last_mut() {
+            Some(last) if last.label == label && part.start_ms <= last.end_ms => {
+                last.end_ms = part.end_ms;
+                last.probability = last.probability.max(probability);
+            }
+            _ => spans.push(Span {
+                start_ms: part.start_ms,
+                end_ms: part.end_ms,
+                label,
+                probability,
+            }),
+        }
+    }
+    spans
+}
+
+/// What was said of each window of a long recording.
+fn windows(prediction: &Prediction, head: &Head) -> Vec<Value> {
+    let parts = prediction.windows.iter().filter_map(|window| {
+        let said = &window.prediction;
+        Some(json!({
+            "start_ms": window.part?.start_ms,
+            "end_ms": window.part?.end_ms,
+            "label": head.labels[said.label],
+            "probability": said.probabilities[said.label],
+            "unknown": said.unknown,
+        }))
+    });
+    parts.collect()
 }
 
 /// The labels of which one is right with this coverage.
@@ -127,7 +186,8 @@ pub fn object(path: &Path, prediction: &Prediction, head: &Head) -> Value {
     let probabilities: Map<String, Value> = pairs
         .map(|(label, probability)| (label.clone(), json!(probability)))
         .collect();
-    json!({
+    let windows = windows(prediction, head);
+    let mut object = json!({
         "file": path.to_string_lossy(),
         "label": head.labels[prediction.label],
         "probability": prediction.probabilities[prediction.label],
@@ -135,7 +195,11 @@ pub fn object(path: &Path, prediction: &Prediction, head: &Head) -> Value {
         "unknown_score": prediction.unknown_score,
         "unknown_above": prediction.unknown_score.map(|_| head.unknown.threshold),
         "probabilities": probabilities,
-    })
+    });
+    if !windows.is_empty() {
+        object["windows"] = json!(windows);
+    }
+    object
 }
 
 /// One prediction for people.

@@ -42,6 +42,7 @@ pub fn training(args: &TrainingArgs) -> Result<Session> {
     settings.time = args.time.unwrap_or(DEFAULT_TIME);
     settings.reproducible = args.reproducible;
     settings.false_alarms = args.false_alarms;
+    settings.window_seconds = args.window.map(|window| window.as_secs_f32());
     session(&args.backbone, settings)
 }
 
@@ -193,6 +194,8 @@ fn wishes(args: &TrainingArgs) -> Result<Wishes> {
         epochs: args.epochs,
         batch: args.batch.map(|batch| batch as usize),
         views: args.views.and_then(views),
+        held: None,
+        statistics: false,
         extras: extras(args)?,
     })
 }

@@ -18,7 +18,7 @@ use crate::{head, predict, print, settings};
 pub struct WatchArgs {
     /// The head file
     pub head: PathBuf,
-    /// The folder where images appear; sub-folders are not watched
+    /// The folder where pictures or recordings appear; sub-folders are not watched
     pub folder: PathBuf,
     /// Time between two looks at the folder; a file is labelled when two looks find it
     /// the same
@@ -58,7 +58,7 @@ pub fn run(args: &WatchArgs) -> Result<()> {
     let head = head::open(&args.head, args.trust.as_deref())?;
     let session = settings::using(&backbone(args))?;
     let predictor = session.predictor(&head, &args.head)?;
-    let mut folder = Folder::open(&args.folder, args.record.as_deref())?;
+    let mut folder = Folder::open(&args.folder, predictor.kind(), args.record.as_deref())?;
     let interval = args.interval.max(Duration::from_millis(1));
     watch::watch(
         &predictor,

@@ -21,6 +21,7 @@ use crate::features::LazyBackbone;
 use crate::head::{Head, Prediction};
 use crate::manifest::{Input, Layout, Manifest, hexadecimal};
 use crate::preprocess::View;
+use crate::senses::{Kind, Sense};
 use crate::session::{Session, head_identity};
 use crate::views::ViewSet;
 
@@ -87,10 +88,16 @@ impl Session {
             let remedy = "train it again, or leave --unknown out";
             return Err(Error::at(ErrorKind::Usage, head_path, what, remedy));
         }
-        let backbone = self.model().cut_at(&head.backbone.cut)?;
         if options.head_only {
             return alone(head, head_path, &options, self.kernel());
         }
+        let sense = Sense::of_identity(&head.backbone.preprocessing);
+        if sense.kind() != Kind::Picture {
+            let what = "was trained on recordings, whose spectrograms are not made in an ONNX file";
+            let remedy = "give --head-only: features in, probabilities out";
+            return Err(Error::at(ErrorKind::Usage, head_path, what, remedy));
+        }
+        let backbone = self.model().cut_at(&head.backbone.cut)?;
         head.require(&head_identity(&backbone, head), head_path)?;
         let job = Job {
             head,

@@ -1,33 +1,30 @@
 //! Samples to feature vectors: read, decode, preprocess, run the backbone, several samples
-//! at a time, with the cache in front. How a network runs is in `backbone.rs`, what an
-//! entry of the cache looks like in `cache.rs`.
+//! at a time, with the cache in front. How a network runs is in `backbone.rs`, when it is read
+//! in `features/lazy.rs`, what an entry of the cache looks like in `cache.rs`.
+
+mod extractor;
+mod lazy;
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
-use rayon::prelude::*;
-use sha2::{Digest, Sha256};
-
-use crate::backbone::{self, Backbone, Worker};
-use crate::cache::{Cache, Key, KeyParts};
+use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::Manifest;
-use crate::preprocess::{self, View};
 use crate::samples::{SampleSet, Skipped};
+use crate::sound::windows::Part;
 use crate::store;
-use crate::tail::{Pretrained, Tail};
 use crate::views::ViewSet;
+use rayon::prelude::*;
+
+use extractor::{Extractor, Outcome};
+pub use lazy::{LazyBackbone, STATISTICS, has_statistics, network_part};
 
 /// Largest sample file that is read, in bytes.
 pub const MAX_SAMPLE_BYTES: u64 = 128 << 20;
 
 /// Largest ONNX file that is read, in bytes.
 pub const MAX_BACKBONE_BYTES: u64 = 1 << 30;
-
-/// Largest count of features that an f32 of the cache holds exactly.
-const MAX_EXACT_COUNT: usize = 1 << 24;
 
 /// One sample to compute the features of.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +35,8 @@ pub struct Source<'a> {
     pub label: usize,
     /// The file's content when it is already in memory.
     pub bytes: Option<&'a [u8]>,
+    /// The part of it that is the sample; `None` for all.
+    pub part: Option<Part>,
 }
 
 impl<'a> Source<'a> {
@@ -47,6 +46,7 @@ impl<'a> Source<'a> {
             path: &sample.path,
             label: sample.label,
             bytes: None,
+            part: sample.part,
         };
         samples.samples.iter().map(source).collect()
     }
@@ -57,183 +57,6 @@ impl<'a> Source<'a> {
             Some(bytes) => Ok(Cow::Borrowed(bytes)),
             None => store::read(self.path, MAX_SAMPLE_BYTES).map(Cow::Owned),
         }
-    }
-}
-
-/// Where the bytes of an ONNX file are.
-#[derive(Clone, Debug)]
-enum Origin {
-    Memory(&'static [u8]),
-    File(PathBuf),
-}
-
-/// A backbone that is read and optimised only when a feature has to be computed. Its
-/// identity is known without that.
-#[derive(Debug)]
-pub struct LazyBackbone {
-    manifest: Manifest,
-    origin: Origin,
-    cut: String,
-    sha256: [u8; 32],
-    preprocessing: String,
-    loaded: OnceLock<Backbone>,
-    loading: Mutex<()>,
-    tail: OnceLock<Pretrained>,
-}
-
-impl LazyBackbone {
-    /// A backbone that is part of the program.
-    ///
-    /// # Errors
-    /// `BadInput` when the bytes are not those of the manifest.
-    pub fn embedded(manifest: Manifest, bytes: &'static [u8], cut: &str) -> Result<Self> {
-        let sha256 = manifest.verify(bytes, Path::new(&manifest.file))?;
-        Ok(Self::new(manifest, Origin::Memory(bytes), cut, sha256))
-    }
-
-    /// A backbone in a file. The file is read to learn its SHA-256, and again when the
-    /// network is needed, so that it does not stay in memory.
-    ///
-    /// # Errors
-    /// `BadInput`, naming the file: unreadable, or not that of the manifest.
-    pub fn file(manifest: Manifest, path: &Path, cut: &str) -> Result<Self> {
-        let bytes = store::read(path, MAX_BACKBONE_BYTES)?;
-        manifest.verify(&bytes, path)?;
-        let sha256 = backbone::digest(&bytes, path)?;
-        Ok(Self::new(manifest, Origin::File(path.into()), cut, sha256))
-    }
-
-    fn new(manifest: Manifest, origin: Origin, cut: &str, sha256: [u8; 32]) -> Self {
-        Self {
-            preprocessing: manifest.identity(),
-            manifest,
-            origin,
-            cut: cut.into(),
-            sha256,
-            loaded: OnceLock::new(),
-            loading: Mutex::new(()),
-            tail: OnceLock::new(),
-        }
-    }
-
-    /// What is said about the backbone.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    /// SHA-256 of the ONNX file, and of its side files if it has any.
-    pub fn sha256(&self) -> &[u8; 32] {
-        &self.sha256
-    }
-
-    /// The tensor where it is cut.
-    pub fn cut(&self) -> &str {
-        &self.cut
-    }
-
-    /// Canonical text of the preprocessing.
-    pub fn preprocessing(&self) -> &str {
-        &self.preprocessing
-    }
-
-    /// Whether the network has been read.
-    pub fn is_loaded(&self) -> bool {
-        self.loaded.get().is_some()
-    }
-
-    /// The bytes of the ONNX file.
-    ///
-    /// # Errors
-    /// `BadInput` when the file changed since [`LazyBackbone::file`].
-    pub fn bytes(&self) -> Result<Cow<'static, [u8]>> {
-        let path = match &self.origin {
-            Origin::Memory(bytes) => return Ok(Cow::Borrowed(bytes)),
-            Origin::File(path) => path,
-        };
-        let bytes = store::read(path, MAX_BACKBONE_BYTES)?;
-        if backbone::digest(&bytes, path)? != self.sha256 {
-            let what = "changed while it was in use";
-            return Err(Error::at(ErrorKind::BadInput, path, what, "run again"));
-        }
-        Ok(Cow::Owned(bytes))
-    }
-
-    /// The network, read and optimised at the first call; other threads wait for it.
-    ///
-    /// # Errors
-    /// As [`Backbone::load`]; `BadInput` when the file changed since [`LazyBackbone::file`].
-    pub fn get(&self) -> Result<&Backbone> {
-        let _one = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(backbone) = self.loaded.get() {
-            return Ok(backbone);
-        }
-        let backbone = match &self.origin {
-            Origin::Memory(bytes) => Backbone::load(&self.manifest, bytes, &self.cut)?,
-            Origin::File(path) => {
-                let bytes = store::read(path, MAX_BACKBONE_BYTES)?;
-                let backbone = Backbone::load_beside(&self.manifest, &bytes, path, &self.cut)?;
-                if backbone.identity().sha256 != self.sha256 {
-                    let what = "changed while it was in use";
-                    return Err(Error::at(ErrorKind::BadInput, path, what, "run again"));
-                }
-                backbone
-            }
-        };
-        Ok(self.loaded.get_or_init(|| backbone))
-    }
-
-    /// The layers after the cut, to be trained; read at the first call.
-    ///
-    /// # Errors
-    /// As [`Tail::import`]; `BadInput` when the file cannot be read.
-    pub fn tail(&self) -> Result<Pretrained> {
-        if let Some(tail) = self.tail.get() {
-            return Ok(tail.clone());
-        }
-        let tail = match &self.origin {
-            Origin::Memory(bytes) => Tail::import(&self.manifest, bytes, &self.cut)?,
-            Origin::File(path) => {
-                let bytes = store::read(path, MAX_BACKBONE_BYTES)?;
-                self.manifest.verify(&bytes, path)?;
-                Tail::import_beside(&self.manifest, &bytes, path, &self.cut)?
-            }
-        };
-        Ok(self.tail.get_or_init(|| Pretrained::new(tail)).clone())
-    }
-
-    /// Elements of a feature vector: from the network if it is loaded, else from the
-    /// cache if it was noted there, else the network is loaded.
-    ///
-    /// # Errors
-    /// As [`LazyBackbone::get`].
-    pub fn features(&self, cache: &Cache) -> Result<usize> {
-        // A sample with this digest does not occur, so the entry is the count's own.
-        let digest = Sha256::digest(b"fieldtune: features of this backbone").into();
-        let key = self.key(&digest, View::Original);
-        let mut noted = [0.0];
-        if !self.is_loaded() && cache.get(&key, &mut noted) {
-            let count = noted[0] as usize;
-            if count > 0 && count <= MAX_EXACT_COUNT {
-                return Ok(count);
-            }
-        }
-        let count = self.get()?.features();
-        if count <= MAX_EXACT_COUNT && !cache.get(&key, &mut noted) {
-            // A cache that cannot be written shows in the first sample's entry.
-            let _ = cache.put(&key, &[count as f32]);
-        }
-        Ok(count)
-    }
-
-    /// The cache's key of one view of the sample with this digest.
-    pub fn key(&self, sample: &[u8; 32], view: View) -> Key {
-        Key::of(&KeyParts {
-            sample,
-            backbone: &self.sha256,
-            cut: &self.cut,
-            preprocessing: &self.preprocessing,
-            view,
-        })
     }
 }
 
@@ -273,18 +96,6 @@ impl FeatureMatrix {
     }
 }
 
-/// What became of one sample.
-enum Outcome {
-    Read {
-        digest: Digest32,
-        /// How many of its views were in the cache.
-        cached: usize,
-        /// The first that could not be kept there.
-        failure: Option<Error>,
-    },
-    Skipped(String),
-}
-
 /// Computes the features of `samples` on `threads` threads (at least one), a matrix for
 /// each of `views`, all of the same rows. Values and order do not depend on the number of
 /// threads. A sample is read and decoded once, and its bytes and pixels are dropped before
@@ -313,12 +124,7 @@ pub fn extract(
         let what = format_args!("{threads} threads cannot be started ({error}); lower --threads");
         Error::new(ErrorKind::Failed, what)
     })?;
-    let extractor = Extractor {
-        backbone,
-        views: views.views().collect(),
-        cache,
-        benches: (0..threads).map(|_| Mutex::new(None)).collect(),
-    };
+    let extractor = Extractor::new(backbone, views, cache, threads);
     let done = AtomicUsize::new(0);
     let mut values = vec![vec![0.0; samples.len() * features]; views.count()];
     let mut columns: Vec<_> = values.iter_mut().map(|v| v.chunks_mut(features)).collect();
@@ -338,104 +144,6 @@ pub fn extract(
         .collect()
     });
     Ok(collect(values, features, samples, outcomes?))
-}
-
-/// A worker and the tensor it reads, used by one thread of the pool.
-struct Bench {
-    worker: Worker,
-    input: Vec<f32>,
-}
-
-struct Extractor<'a> {
-    backbone: &'a LazyBackbone,
-    views: Vec<View>,
-    cache: &'a Cache,
-    /// One a thread, made when that thread first needs it.
-    benches: Vec<Mutex<Option<Bench>>>,
-}
-
-impl Extractor<'_> {
-    /// Fills the rows of one sample, one a view.
-    fn sample(&self, sample: &Source<'_>, rows: &mut [&mut [f32]]) -> Result<Outcome> {
-        let bytes = match sample.read() {
-            Ok(bytes) => bytes,
-            Err(error) => return Ok(Outcome::Skipped(reason(sample, &error))),
-        };
-        let digest = Sha256::digest(&bytes).into();
-        let mut missing = Vec::new();
-        for (view, row) in self.views.iter().zip(rows) {
-            let key = self.backbone.key(&digest, *view);
-            let cached = self.cache.get(&key, row) && row.iter().all(|value| value.is_finite());
-            if !cached {
-                missing.push((*view, key, row));
-            }
-        }
-        let cached = self.views.len() - missing.len();
-        let mut failure = None;
-        if !missing.is_empty() {
-            let decoded = preprocess::decode(&bytes, sample.path);
-            drop(bytes);
-            let image = match decoded {
-                Ok(image) => image,
-                Err(error) => return Ok(Outcome::Skipped(reason(sample, &error))),
-            };
-            for (view, key, row) in missing {
-                self.run(&image, view, row)?;
-                if !row.iter().all(|value| value.is_finite()) {
-                    let what = "the backbone gives features that are not finite numbers for it";
-                    let remedy = "check the manifest's `mean` and `scale`, or cut elsewhere";
-                    return Err(Error::at(ErrorKind::BadInput, sample.path, what, remedy));
-                }
-                failure = failure.or(self.cache.put(&key, row).err());
-            }
-        }
-        Ok(Outcome::Read {
-            digest,
-            cached,
-            failure,
-        })
-    }
-
-    fn run(&self, image: &preprocess::Decoded, view: View, row: &mut [f32]) -> Result<()> {
-        let thread = rayon::current_thread_index().unwrap_or(0);
-        let Some(bench) = self.benches.get(thread) else {
-            return Err(Error::new(
-                ErrorKind::Failed,
-                "more threads than were asked for",
-            ));
-        };
-        let mut bench = bench.lock().unwrap_or_else(PoisonError::into_inner);
-        let bench = match &mut *bench {
-            Some(bench) => bench,
-            none => none.insert(Bench::new(self.backbone)?),
-        };
-        let manifest = self.backbone.manifest();
-        let preprocessing = &manifest.preprocessing;
-        preprocessing.tensor(image, &manifest.input, view, &mut bench.input)?;
-        bench.worker.run(&bench.input, row)
-    }
-}
-
-impl Bench {
-    fn new(backbone: &LazyBackbone) -> Result<Self> {
-        Ok(Self {
-            worker: backbone.get()?.worker()?,
-            input: vec![0.0; backbone.manifest().input.elements()],
-        })
-    }
-}
-
-/// The error's line without the path, which stands beside it.
-fn reason(sample: &Source<'_>, error: &Error) -> String {
-    let line = error.to_string();
-    let path = Error::new(error.kind(), sample.path.display()).to_string();
-    match line
-        .strip_prefix(&path)
-        .and_then(|rest| rest.strip_prefix(": "))
-    {
-        Some(rest) => rest.into(),
-        None => line,
-    }
 }
 
 /// Closes the gaps that skipped samples left, in every view's matrix.
@@ -498,6 +206,7 @@ mod tests {
             path,
             label,
             bytes: None,
+            part: None,
         };
         let samples: Vec<Source<'_>> = names.iter().enumerate().map(source).collect();
         let read = |digest, cached| Outcome::Read {

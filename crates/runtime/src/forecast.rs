@@ -3,28 +3,35 @@
 //! running it once; the rest is counted.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Barrier;
 use std::time::Instant;
 
 use fieldtune_core::Kernel;
 use fieldtune_core::network::Network;
 use fieldtune_core::plan::Plan;
+use fieldtune_core::random::Random;
 use fieldtune_core::sets::MAX_QUANTILES;
 use fieldtune_core::unknown::MAX_DIRECTIONS;
 use serde::Serialize;
 
 use crate::backbone::{Backbone, Worker};
 use crate::budget::{MemoryParts, current_rss_bytes, peak_rss_bytes};
+use crate::cache::Cache;
 use crate::candidates;
 use crate::curve::measure::fits as curve_fits;
 use crate::data::Data;
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::LazyBackbone;
-use crate::preprocess;
+use crate::preprocess::{self, View};
 use crate::recipe::{self, Recipe, Shape};
 use crate::samples::SampleSet;
 use crate::search::fits;
+use crate::senses::Sense;
 use crate::session::{CURVE_SHARE, Settings};
+use crate::sound::decode;
+use crate::sound::statistics::statistics;
+use crate::sound::{Ear, Sound};
 use crate::store;
 use crate::views::ViewSet;
 use crate::whitening::Whitening;
@@ -95,8 +102,8 @@ pub fn forecast(
     let job = Job {
         threads,
         samples: set.samples.len(),
-        views: settings.views(backbone.manifest()).count(),
-        features: backbone.get()?.features(),
+        views: settings.views(backbone).count(),
+        features: backbone.features(&Cache::off())?,
         classes: set.labels.len(),
         recipes: candidates::candidates(&settings.wishes, &set.counts()),
         kernel,
@@ -105,7 +112,10 @@ pub fn forecast(
     let mut memory = MemoryParts::new();
     memory.add("program", program_bytes);
     memory.add("backbone", measured.peak_bytes);
-    memory.add("images", threads as u64 * largest_image_bytes(set));
+    memory.add(
+        "samples",
+        threads as u64 * largest_sample_bytes(backbone.sense(), set),
+    );
     job.add_training(&mut memory, arena.bytes());
     memory.add("slack", SLACK_BYTES * (1 + threads as u64));
     let network = job.recipes[largest].network(job.features, job.classes)?;
@@ -245,6 +255,9 @@ struct Measured {
 
 impl Measured {
     fn new(backbone: &LazyBackbone, threads: usize) -> Result<Self> {
+        if let Some(sound) = backbone.sense().sound().filter(|_| !backbone.has_network()) {
+            return Self::of_statistics(sound);
+        }
         let before = current_rss_bytes().unwrap_or(0);
         let loaded = backbone.get()?;
         let together = Barrier::new(threads);
@@ -261,6 +274,22 @@ impl Measured {
         let slowest = runs?.into_iter().fold(0.0, f64::max);
         Ok(Self {
             seconds_per_sample: slowest / threads as f64,
+            peak_bytes: peak_rss_bytes().unwrap_or(0).saturating_sub(before),
+        })
+    }
+
+    /// Statistics of a window of noise on one thread.
+    fn of_statistics(sound: &Sound) -> Result<Self> {
+        let before = current_rss_bytes().unwrap_or(0);
+        let ear = Ear::new(sound)?;
+        let rate_hz = sound.spectrum.sample_rate_hz;
+        let count = (sound.window_seconds * rate_hz as f32) as usize;
+        let mut random = Random::new(1);
+        let samples: Vec<f32> = (0..count.max(1)).map(|_| 0.1 * random.normal()).collect();
+        let start = Instant::now();
+        statistics(&ear.heard(&samples, View::Near, Path::new("noise"))?);
+        Ok(Self {
+            seconds_per_sample: start.elapsed().as_secs_f64(),
             peak_bytes: peak_rss_bytes().unwrap_or(0).saturating_sub(before),
         })
     }
@@ -296,16 +325,34 @@ fn seconds_per_run(backbone: &Backbone, together: &Barrier) -> Result<f64> {
     outcome.map(|()| seconds)
 }
 
-/// The largest image of the set, decoded, turned upright and converted: read from the
-/// files' headers. Unreadable ones cost nothing.
-fn largest_image_bytes(set: &SampleSet) -> u64 {
-    let pixels = set.samples.iter().filter_map(|sample| {
+/// The largest sample of the set in memory, decoded and converted: read from the files'
+/// headers. Unreadable ones cost nothing.
+fn largest_sample_bytes(sense: &Sense, set: &SampleSet) -> u64 {
+    let sizes = set.samples.iter().filter_map(|sample| {
         let bytes = store::read(&sample.path, crate::features::MAX_SAMPLE_BYTES).ok()?;
-        let (width, height) = preprocess::dimensions(&bytes)?;
-        // Three bytes a pixel, twice, and the file itself.
-        Some(6 * u64::from(width) * u64::from(height) + bytes.len() as u64)
+        let decoded = match sense {
+            Sense::Picture => {
+                let (width, height) = preprocess::dimensions(&bytes)?;
+                // Three bytes a pixel, twice.
+                6 * u64::from(width) * u64::from(height)
+            }
+            Sense::Sound(sound) => {
+                recording_bytes(sound, decode::stated(&bytes, &sample.path).ok()?)
+            }
+        };
+        Some(decoded + bytes.len() as u64)
     });
-    pixels.max().unwrap_or(0)
+    sizes.max().unwrap_or(0)
+}
+
+/// A recording of f32 and its spectrogram of f64.
+fn recording_bytes(sound: &Sound, stated: decode::Stated) -> u64 {
+    let seconds = stated.seconds.unwrap_or(decode::MAX_SECONDS as f64);
+    let rate_hz = f64::from(sound.spectrum.sample_rate_hz);
+    let frame_bytes = 8.0 * sound.spectrum.bands as f64;
+    // A growing vector may have twice the room that it needs; the spectrogram is copied.
+    let second_bytes = 8.0 * rate_hz + 3.0 * frame_bytes / sound.spectrum.step_seconds();
+    (seconds * second_bytes) as u64
 }
 
 /// Seconds of one training on all samples, from a few steps on made-up features.

@@ -17,6 +17,7 @@ use crate::features::{Digest32, FeatureMatrix, LazyBackbone, Source};
 use crate::head::{Head, MAX_HEAD_BYTES};
 use crate::preprocess::View;
 use crate::samples::{MAX_CLASSES, Sample, SampleSet};
+use crate::senses::Sense;
 use crate::session::{Outcome, Progress, Session, head_identity};
 use crate::signature;
 use crate::store::{self, Lock, Store};
@@ -98,10 +99,15 @@ impl Session {
             return Err(Error::at(ErrorKind::Usage, head_path, what, remedy));
         }
         let cut = self.settings().cut.as_deref();
-        let backbone = self.model().cut_at(cut.unwrap_or(&head.backbone.cut))?;
+        let sense = Sense::of_identity(&head.backbone.preprocessing);
+        self.require_kind(&sense, set)?;
+        let cut = cut.unwrap_or(&head.backbone.cut);
+        let backbone = self.model().sensing(sense, cut)?;
+        let cut_up = self.cut_up(backbone.sense(), set, sources, progress)?;
+        let (set, sources) = (&cut_up.set, &cut_up.sources(sources)[..]);
         head.require(&head_identity(&backbone, &head), head_path)?;
         let old = Record::load(&Store::default(), folder, &digest, &head, head_path)?;
-        let wanted = self.settings().views(backbone.manifest());
+        let wanted = self.settings().views(&backbone);
         let views = kept_views(&backbone, cache, &old, wanted, &head);
         // The old samples' files may be gone, which costs the forecast nothing.
         let (all, _) = merged(&old, set, &[], head_path)?;
@@ -274,6 +280,8 @@ fn joined(
             path: sample.file.clone(),
             label: place(&old.labels[sample.label]),
             group: sample.group.clone(),
+            // Its features are in the cache; its file is not read.
+            part: None,
         }
     });
     let new_samples = new_samples.into_iter().map(|sample| Sample {
@@ -363,6 +371,7 @@ mod tests {
             path: name.into(),
             label,
             group: group.map(Into::into),
+            part: None,
         }
     }
 

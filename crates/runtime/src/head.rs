@@ -15,6 +15,7 @@ use crate::manifest::hexadecimal;
 use crate::recipe::{logits, mean_logits};
 use crate::search::best;
 use crate::signature;
+use crate::sound::windows::Part;
 use crate::store::{self, Lock, Store};
 use crate::tail::training::reads_map;
 use crate::versions::Versions;
@@ -137,6 +138,18 @@ pub struct Prediction {
     /// How far it is from all classes, where the head knows them: above the head's
     /// threshold it is unknown.
     pub unknown_score: Option<f32>,
+    /// What was said of each window of a long recording, in order; empty for a sample that
+    /// was judged at once.
+    pub windows: Vec<Window>,
+}
+
+/// A part of a recording and what a head says about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Window {
+    /// Where it is; `None` for all of the recording.
+    pub part: Option<Part>,
+    /// What is said of it alone.
+    pub prediction: Prediction,
 }
 
 impl Head {
@@ -390,7 +403,29 @@ impl Head {
             probabilities: probabilities.to_vec(),
             unknown: unknown_score.map_or(doubted, |score| score > self.unknown.threshold),
             unknown_score,
+            windows: Vec::new(),
         }
+    }
+
+    /// What windows of one recording say together: the mean of their probabilities, and of
+    /// their unknown scores. `None` of no window.
+    pub fn merged(&self, windows: Vec<Window>) -> Option<Prediction> {
+        if windows.iter().all(|window| window.part.is_none()) {
+            return windows.into_iter().next().map(|window| window.prediction);
+        }
+        let share = 1.0 / windows.len() as f32;
+        let mut probabilities = vec![0.0; self.labels.len()];
+        for window in &windows {
+            let pairs = probabilities
+                .iter_mut()
+                .zip(&window.prediction.probabilities);
+            pairs.for_each(|(sum, value)| *sum += share * value);
+        }
+        let scores: Option<f32> = windows.iter().map(|w| w.prediction.unknown_score).sum();
+        Some(Prediction {
+            windows,
+            ..self.judged(&probabilities, scores.map(|sum| share * sum))
+        })
     }
 }
 

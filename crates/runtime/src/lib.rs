@@ -1,7 +1,8 @@
 //! fieldtune: fine-tune a pretrained network on the board that uses it.
 //!
 //! Walk: [`model`] finds a backbone's file and [`manifest`]; [`samples`] lists the
-//! user's files; [`preprocess`] turns each into a tensor, [`backbone`] into features,
+//! user's files, [`senses`] says of what kind they are; [`preprocess`] turns a picture into a
+//! tensor, [`sound`] a recording, [`backbone`] into features,
 //! [`cache`] keeps them ([`features`] does all that in parallel). [`candidates`] says
 //! which recipes are worth trying, [`search`] cross-validates them, [`recipe`] trains
 //! one on [`data`], with [`extras`] where asked for, [`head`] holds the result; [`tail`]
@@ -50,9 +51,11 @@ pub mod recipe;
 pub mod report;
 pub mod samples;
 pub mod search;
+pub mod senses;
 pub mod session;
 pub mod sets;
 pub mod signature;
+pub mod sound;
 pub mod store;
 pub mod suspects;
 pub mod tail;

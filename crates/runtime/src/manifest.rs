@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::preprocess::{Colour, Interpolation, Preprocessing, Resize};
+use crate::sound::Sound;
 use crate::store;
 
 /// Largest manifest that is read, in bytes.
@@ -94,6 +95,9 @@ pub struct Manifest {
     pub input: Input,
     /// How images become input tensors.
     pub preprocessing: Preprocessing,
+    /// How recordings become input tensors; absent: as pictures of their spectra.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sound: Option<Sound>,
 }
 
 /// What flags may say about a backbone without a manifest; the rest is guessed as
@@ -207,6 +211,7 @@ impl Manifest {
                 scale: flags.scale.unwrap_or_else(|| vec![1.0 / 255.0]),
             },
             fixed_inputs: flags.fixed_inputs,
+            sound: None,
             input,
         };
         match manifest.problem() {
@@ -307,6 +312,13 @@ impl Manifest {
         }
         if !self.tail_cut.is_empty() && !self.cuts.contains(&self.tail_cut) {
             return Some("`tail_cut` is not one of `cuts`".into());
+        }
+        if let Some(problem) = self
+            .sound
+            .as_ref()
+            .and_then(|s| s.problem(Some(&self.input)))
+        {
+            return Some(format!("[sound]: {problem}"));
         }
         self.preprocessing.problem(&self.input)
     }
@@ -432,6 +444,44 @@ scale = [0.5]
             assert!(line.starts_with("dir/tiny.toml: "), "{line}");
             assert!(line.contains(wanted), "{line} lacks {wanted}");
         }
+    }
+
+    #[test]
+    fn a_network_that_hears_says_how() {
+        let sound = "
+[sound]
+window_seconds = 1.0
+feed = \"values\"
+coefficients = 9
+[sound.spectrum]
+sample_rate_hz = 8000
+window_samples = 1000
+step_samples = 1000
+fft_samples = 1024
+bands = 20
+lowest_hz = 20.0
+highest_hz = 4000.0
+mel = \"slaney\"
+floor = 1e-6
+";
+        let grey = WHOLE.replace("channels = 3", "channels = 1");
+        let grey = grey.replace("\"bgr\"", "\"grey\"");
+        let grey = grey.replace("mean = [1.0, 2.0, 3.0]", "mean = [0.0]") + sound;
+        let heard = parse(&grey).unwrap().sound.expect("it hears");
+        assert_eq!(heard.spectrum.frames(8000), 8);
+        let short = parse(&grey.replace("coefficients = 9", "coefficients = 8"));
+        let line = short.unwrap_err().to_string();
+        assert!(
+            line.contains("give 64 values, but the input takes 72"),
+            "{line}"
+        );
+        let wrong = parse(&grey.replace("bands = 20", "bands = 0"));
+        assert!(
+            wrong
+                .unwrap_err()
+                .to_string()
+                .contains("[sound]: `bands` is 0")
+        );
     }
 
     #[test]

@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::features::LazyBackbone;
+use crate::features::{LazyBackbone, STATISTICS, network_part};
 use crate::manifest::{Flags, Input, Manifest};
+use crate::senses::{Kind, Sense};
 
 const EMBEDDED_MANIFEST: &str = include_str!("../../../models/efficientnet-lite0/manifest.toml");
 static EMBEDDED_MODEL: &[u8] = include_bytes!("../../../models/efficientnet-lite0/model_f16.onnx");
@@ -72,6 +73,28 @@ impl Model {
     /// What the ONNX file does not say itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// What makes features of samples of any kind, not yet loaded. Of sound, `cut` may be
+    /// [`STATISTICS`] with or without tensors behind it.
+    ///
+    /// # Errors
+    /// As [`Model::cut_at`].
+    pub fn sensing(&self, sense: Sense, cut: &str) -> Result<LazyBackbone> {
+        if sense.kind() == Kind::Sound && network_part(cut).is_none() {
+            return Ok(LazyBackbone::statistics_alone(self.manifest.clone(), sense));
+        }
+        Ok(self.cut_at(cut)?.sensing(sense))
+    }
+
+    /// The cut for samples of a kind, where none is asked for: what was found to be best, see
+    /// `benches/README.md`. Empty where the manifest names none.
+    pub fn usual_cut(&self, kind: Kind) -> &str {
+        match (kind, &self.file) {
+            // The built-in network knows pictures.
+            (Kind::Sound, None) => STATISTICS,
+            _ => &self.manifest.default_cut,
+        }
     }
 
     /// The backbone cut at a tensor, not yet loaded.

@@ -1,11 +1,10 @@
 //! Which samples there are and what each is labelled: a folder with one sub-folder a
-//! class (`samples/folder.rs`), or a list in a file (`samples/listing.rs`). Nothing is
-//! decoded here; whether an image can be read shows when its features are computed.
+//! class (`samples/folder.rs`), or a list in a file (`samples/listing.rs`). All are of one kind
+//! (`senses.rs`). Nothing is decoded here; whether a sample can be read shows when its
+//! features are computed.
 
 mod folder;
 mod listing;
-
-pub(crate) use folder::is_image;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,8 @@ use std::path::{Path, PathBuf};
 use fieldtune_core::head;
 
 use crate::error::{Error, ErrorKind, Result, is_hostile};
+use crate::senses::Kind;
+use crate::sound::windows::Part;
 
 /// Most classes a head can have.
 pub const MAX_CLASSES: usize = head::MAX_CLASSES;
@@ -38,6 +39,8 @@ pub struct Sample {
     pub label: usize,
     /// Samples of one group never stand on both sides of a split; folders have none.
     pub group: Option<String>,
+    /// The part of the file that it is; `None` for all of it.
+    pub part: Option<Part>,
 }
 
 /// A file that is not used, and why.
@@ -68,7 +71,7 @@ impl SampleSet {
     ///
     /// # Errors
     /// `BadInput`, naming the file (and the line of a list): missing, unreadable, empty,
-    /// images outside of class folders, a label that is empty, too long or not plain
+    /// samples outside of class folders, samples of two kinds, a label that is empty, too long or not plain
     /// text, more than [`MAX_CLASSES`] classes.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_within(path, Bounds::Folder)
@@ -104,7 +107,36 @@ impl SampleSet {
             let what = format!("has {} classes", set.labels.len());
             return Err(bad(&what, &format!("use at most {MAX_CLASSES}")));
         }
+        set.require_one_kind()?;
         Ok(set)
+    }
+
+    /// Of what kind the samples are; pictures where there are none.
+    pub fn kind(&self) -> Kind {
+        let first = self.samples.first();
+        first
+            .and_then(|sample| Kind::of(&sample.path))
+            .unwrap_or_default()
+    }
+
+    fn require_one_kind(&self) -> Result<()> {
+        // A list may name files as it likes: those are taken for pictures, as they always were.
+        let kind = |sample: &Sample| Kind::of(&sample.path).unwrap_or_default();
+        let Some(first) = self.samples.first() else {
+            return Ok(());
+        };
+        let Some(other) = self.samples.iter().find(|one| kind(one) != kind(first)) else {
+            return Ok(());
+        };
+        let what = format_args!(
+            "mixes kinds of samples: {} is a {}, {} is a {}",
+            first.path.display(),
+            kind(first).name(),
+            other.path.display(),
+            kind(other).name()
+        );
+        let remedy = "keep one kind";
+        Err(Error::at(ErrorKind::BadInput, &self.source, what, remedy))
     }
 
     /// Samples of every class, in the order of `labels`.
@@ -136,7 +168,7 @@ impl SampleSet {
             let skipped = self.skipped.len();
             return bad(
                 format!("has no usable sample ({skipped} files skipped)"),
-                "add images, one sub-folder a class",
+                "add pictures or recordings, one sub-folder a class",
             );
         }
         let empty = self.counts().iter().position(|&count| count == 0);
@@ -181,7 +213,12 @@ fn assemble(
         .into_iter()
         .filter_map(|(path, label, group)| {
             let label = labels.binary_search(&label).ok()?;
-            Some(Sample { path, label, group })
+            Some(Sample {
+                path,
+                label,
+                group,
+                part: None,
+            })
         })
         .collect();
     SampleSet {
@@ -206,6 +243,7 @@ mod tests {
                     path: "x.png".into(),
                     label,
                     group: None,
+                    part: None,
                 })
                 .collect(),
             skipped: Vec::new(),

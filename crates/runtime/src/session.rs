@@ -5,6 +5,7 @@
 mod check;
 mod predictor;
 mod rows;
+mod sensing;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -25,9 +26,7 @@ use crate::forecast::{self, Forecast};
 use crate::growing::Grown;
 use crate::growing::record::Record;
 use crate::head::{Head, Prediction, Provenance, Sets, Unknown};
-use crate::manifest::Manifest;
 use crate::model::Model;
-use crate::preprocess::View;
 use crate::recipe::{self, Recipe, Shape};
 use crate::samples::{SampleSet, Skipped};
 use crate::search::{Found, HeldOut, Search};
@@ -50,6 +49,8 @@ pub enum Stage {
     Curve,
     /// Pictures are looked at.
     Pictures,
+    /// Long recordings are cut into windows.
+    Windows,
 }
 
 /// Told how far a job is. Called from several threads.
@@ -87,18 +88,16 @@ pub struct Settings {
     /// Share of samples of trained classes that may be called unknown, 0 to below 1;
     /// `None` for [`unknowns::FALSE_ALARMS`].
     pub false_alarms: Option<f64>,
+    /// Longer recordings are cut into windows of so many seconds; `None` for what the
+    /// manifest says, or what is usual.
+    pub window_seconds: Option<f32>,
 }
 
 impl Settings {
     /// The views of each sample whose features are computed; the recipe chosen uses some
     /// or all of them.
-    pub fn views(&self, manifest: &Manifest) -> ViewSet {
-        let wanted = self.wishes.views.unwrap_or(ViewSet::ALL);
-        if manifest.preprocessing.has_far_view(&manifest.input) {
-            wanted
-        } else {
-            wanted.without(View::Far)
-        }
+    pub fn views(&self, backbone: &LazyBackbone) -> ViewSet {
+        backbone.views(self.wishes.views.unwrap_or(ViewSet::ALL))
     }
 }
 
@@ -211,12 +210,14 @@ impl Session {
         }
     }
 
-    /// The backbone for training, cut where the user or the manifest says.
-    fn backbone(&self) -> Result<LazyBackbone> {
+    /// What makes features of the samples of `set` for training, cut where the user or the
+    /// manifest says.
+    fn backbone(&self, set: &SampleSet, sources: &[Source<'_>]) -> Result<LazyBackbone> {
+        let sense = self.sense(set, sources)?;
         let manifest = self.model.manifest();
         let usual = match self.settings.wishes.tail {
             true => &manifest.tail_cut,
-            false => &manifest.default_cut,
+            false => self.model.usual_cut(sense.kind()),
         };
         let cut = self.settings.cut.as_deref().unwrap_or(usual);
         if cut.is_empty() {
@@ -234,12 +235,13 @@ impl Session {
                 remedy,
             ));
         }
-        self.model.cut_at(cut)
+        self.model.sensing(sense, cut)
     }
 
     /// The settings with the tail of this backbone in its place, where one is wished for.
     fn with_tail(&self, backbone: &LazyBackbone) -> Result<Settings> {
         let mut settings = self.settings.clone();
+        settings.wishes = self.heard_wishes(backbone, settings.wishes);
         if settings.wishes.tail {
             settings.wishes.shape = Some(Shape::Tail(backbone.tail()?));
         }
@@ -253,9 +255,11 @@ impl Session {
     /// When samples or backbone cannot be used, or flags contradict each other.
     pub fn forecast(&self, set: &SampleSet) -> Result<Forecast> {
         set.require_trainable()?;
-        let backbone = self.backbone()?;
+        let sources = Source::of_set(set);
+        let backbone = self.backbone(set, &sources)?;
+        let cut_up = self.cut_up(backbone.sense(), set, &sources, &Silent)?;
         let settings = self.with_tail(&backbone)?;
-        forecast::forecast(&settings, self.kernel(), &backbone, set)
+        forecast::forecast(&settings, self.kernel(), &backbone, &cut_up.set)
     }
 
     /// Trains a head on the labelled samples of `set`, whose bytes `sources` give in the
@@ -271,8 +275,10 @@ impl Session {
         progress: &dyn Progress,
     ) -> Result<Outcome> {
         set.require_trainable()?;
-        let backbone = self.backbone()?;
-        let views = self.settings.views(backbone.manifest());
+        let backbone = self.backbone(set, sources)?;
+        let cut_up = self.cut_up(backbone.sense(), set, sources, progress)?;
+        let (set, sources) = (&cut_up.set, &cut_up.sources(sources)[..]);
+        let views = self.settings.views(&backbone);
         self.require_memory(&backbone, set, views)?;
         let start = Instant::now();
         let matrices = self.features(&backbone, set, sources, views, progress)?;
@@ -397,39 +403,39 @@ impl Session {
         progress: &dyn Progress,
     ) -> Result<Evaluated> {
         let known = known_labels(head, head_path, set)?;
-        let predictor = self.predictor(head, head_path)?;
-        let matrices = predictor.features(set, sources, progress)?;
-        let matrix = &matrices[0];
-        if matrix.labels.is_empty() {
-            let reason = matrix
-                .skipped
-                .first()
-                .map_or("", |skipped| skipped.reason.as_str());
+        let said = self
+            .predictor(head, head_path)?
+            .said(set, sources, progress)?;
+        let found = said.predictions.into_iter().zip(&set.samples);
+        let judged: Vec<Judged> = found
+            .filter_map(|(prediction, sample)| {
+                Some(Judged {
+                    path: sample.path.clone(),
+                    truth: known[sample.label],
+                    prediction: prediction.ok()?,
+                })
+            })
+            .collect();
+        if judged.is_empty() {
+            let reason = said.skipped.first();
+            let reason = reason.map_or("", |skipped| skipped.reason.as_str());
             let what = format_args!("no sample can be read ({reason})");
             return Err(Error::at(
                 ErrorKind::BadInput,
                 &set.source,
                 what,
-                "give readable images",
+                "give readable samples",
             ));
         }
-        let predictions = head.predict_views(&values(&matrices), self.kernel())?;
-        let truth: Vec<usize> = matrix.labels.iter().map(|label| known[*label]).collect();
-        let probabilities: Vec<f32> = predictions
+        let truth: Vec<usize> = judged.iter().map(|judged| judged.truth).collect();
+        let probabilities: Vec<f32> = judged
             .iter()
-            .flat_map(|prediction| prediction.probabilities.clone())
+            .flat_map(|judged| judged.prediction.probabilities.clone())
             .collect();
-        let judged = predictions.into_iter().zip(&truth).zip(&matrix.rows);
         Ok(Evaluated {
             evaluation: evaluate(&head.labels, &truth, &probabilities),
-            judged: judged
-                .map(|((prediction, truth), row)| Judged {
-                    path: set.samples[*row].path.clone(),
-                    truth: *truth,
-                    prediction,
-                })
-                .collect(),
-            skipped: all_skipped(set, matrix),
+            judged,
+            skipped: set.skipped.iter().cloned().chain(said.skipped).collect(),
         })
     }
 
@@ -556,7 +562,7 @@ pub(crate) const CURVE_SHARE: u32 = 4;
 
 fn identity_without_features(backbone: &LazyBackbone) -> Identity {
     Identity {
-        name: backbone.manifest().name.clone(),
+        name: backbone.name().into(),
         sha256: *backbone.sha256(),
         cut: backbone.cut().into(),
         features: 0,

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::Source;
 use crate::head::Prediction;
-use crate::samples;
+use crate::senses::Kind;
 use crate::session::{Predictor, Silent};
 use crate::store::{self, Durability};
 
@@ -65,6 +65,7 @@ struct Waiting {
 pub struct Folder {
     path: PathBuf,
     record: PathBuf,
+    kind: Kind,
     patience: Duration,
     handled: HashMap<String, Stamp>,
     waiting: BTreeMap<String, Waiting>,
@@ -89,16 +90,18 @@ pub struct Look {
 }
 
 impl Folder {
-    /// Watches the folder `path` with the record `record`; `None` for one inside of it.
+    /// Watches the folder `path` for files of one kind with the record `record`; `None` for
+    /// one inside of it.
     ///
     /// # Errors
     /// `BadInput` when the folder cannot be listed or the record is of something else;
     /// `Failed` when the record cannot be written.
-    pub fn open(path: &Path, record: Option<&Path>) -> Result<Self> {
+    pub fn open(path: &Path, kind: Kind, record: Option<&Path>) -> Result<Self> {
         let record = record.map_or_else(|| path.join(RECORD), Path::to_path_buf);
         let mut folder = Self {
             path: path.into(),
             record,
+            kind,
             patience: PATIENCE,
             handled: HashMap::new(),
             waiting: BTreeMap::new(),
@@ -172,7 +175,7 @@ impl Folder {
         store::append(&self.record, line.as_bytes())
     }
 
-    /// Regular files with an image's name, and their stamps. One that vanishes meanwhile
+    /// Regular files of the kind, by their names, and their stamps. One that vanishes meanwhile
     /// is left out.
     fn list(&self) -> Result<BTreeMap<String, Stamp>> {
         let unreadable = |error: io::Error| {
@@ -184,7 +187,7 @@ impl Folder {
         for entry in fs::read_dir(&self.path).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with('.') || !samples::is_image(&path) {
+            if name.starts_with('.') || Kind::of(&path) != Some(self.kind) {
                 continue;
             }
             // Follows links, as reading will.
@@ -273,6 +276,7 @@ pub fn watch(
                 path: &turn.path,
                 label: 0,
                 bytes: None,
+                part: None,
             });
             let sources: Vec<Source<'_>> = sources.collect();
             for (turn, result) in turns.iter().zip(predictor.predict(&sources, &Silent)?) {
@@ -322,7 +326,7 @@ mod tests {
     fn a_file_has_its_turn_when_it_stopped_growing_and_then_no_other() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("a.jpg");
-        let mut folder = Folder::open(place.path(), None).unwrap();
+        let mut folder = Folder::open(place.path(), Kind::Picture, None).unwrap();
         fs::write(&path, b"1").unwrap();
         assert!(folder.look().unwrap().ready.is_empty());
         fs::write(&path, b"12").unwrap();
@@ -344,7 +348,7 @@ mod tests {
             fs::write(place.path().join(name), b"1").unwrap();
         }
         fs::create_dir(place.path().join("d.jpg")).unwrap();
-        let mut folder = Folder::open(place.path(), None).unwrap();
+        let mut folder = Folder::open(place.path(), Kind::Picture, None).unwrap();
         folder.look().unwrap();
         assert_eq!(names(&folder.look().unwrap().ready), ["b.PNG"]);
     }
@@ -357,7 +361,7 @@ mod tests {
         for name in ["a.jpg", "b.jpg"] {
             fs::write(place.path().join(name), name).unwrap();
         }
-        let mut folder = Folder::open(place.path(), Some(&record)).unwrap();
+        let mut folder = Folder::open(place.path(), Kind::Picture, Some(&record)).unwrap();
         folder.look().unwrap();
         let ready = folder.look().unwrap().ready;
         folder.done(&ready[0]).unwrap();
@@ -365,7 +369,7 @@ mod tests {
         // A power cut in the middle of a line.
         store::append(&record, b"{\"file\":\"b.j").unwrap();
         fs::write(place.path().join("c.jpg"), b"new").unwrap();
-        let mut folder = Folder::open(place.path(), Some(&record)).unwrap();
+        let mut folder = Folder::open(place.path(), Kind::Picture, Some(&record)).unwrap();
         folder.look().unwrap();
         assert_eq!(names(&folder.look().unwrap().ready), ["b.jpg", "c.jpg"]);
         assert!(!place.path().join(RECORD).exists());
@@ -375,7 +379,7 @@ mod tests {
     fn a_file_that_stays_unreadable_is_given_up_once() {
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join("a.jpg"), b"half").unwrap();
-        let mut folder = Folder::open(place.path(), None).unwrap();
+        let mut folder = Folder::open(place.path(), Kind::Picture, None).unwrap();
         folder.patience = Duration::ZERO;
         folder.look().unwrap();
         let ready = folder.look().unwrap().ready;
@@ -392,7 +396,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let record = place.path().join("notes.txt");
         fs::write(&record, "first line\nsecond line\n").unwrap();
-        let refused = Folder::open(place.path(), Some(&record)).map(|_| ());
+        let refused = Folder::open(place.path(), Kind::Picture, Some(&record)).map(|_| ());
         let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BadInput);
         assert_eq!(

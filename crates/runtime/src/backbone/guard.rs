@@ -45,7 +45,7 @@ pub(super) fn guarded<T>(file: &Path, work: impl FnOnce() -> Result<T>) -> Resul
 }
 
 /// Runs `work` silently; what a panic in there says becomes the error.
-pub(super) fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let print = panic::take_hook();

@@ -25,6 +25,16 @@ pub struct Decoded {
 }
 
 impl Decoded {
+    /// A picture from its grey levels `[height, width, 3]`.
+    pub(crate) fn new(width: u32, height: u32, pixels: Vec<u8>) -> Self {
+        debug_assert_eq!(pixels.len(), 3 * width as usize * height as usize);
+        Self {
+            width,
+            height,
+            pixels,
+        }
+    }
+
     /// Width in pixels, after orientation.
     pub fn width(&self) -> u32 {
         self.width

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageBuffer, Rgb, imageops};
 
-use crate::preprocess::decode;
+use crate::senses;
 use crate::session::Judged;
 
 use super::page::{name, percent};
@@ -88,7 +88,7 @@ pub(super) fn thumbnail_or_box(bytes: Option<Vec<u8>>, path: &Path) -> String {
 /// An image element that holds its own data. Only pixels go in: the file's metadata,
 /// such as the place where it was taken, stays out of the report.
 fn thumbnail(bytes: &[u8], path: &Path) -> Option<String> {
-    let image = decode(bytes, path).ok()?;
+    let image = senses::shown(bytes, path)?;
     let (width, height) = (image.width(), image.height());
     let pixels: ImageBuffer<Rgb<u8>, &[u8]> = ImageBuffer::from_raw(width, height, image.pixels())?;
     let longer = width.max(height).max(SIDE);
@@ -118,6 +118,7 @@ mod tests {
             probabilities,
             unknown: false,
             unknown_score: None,
+            windows: Vec::new(),
         };
         Judged {
             path: path.into(),

@@ -217,6 +217,7 @@ mod tests {
                 probabilities: vec![said, 1.0 - said],
                 unknown: false,
                 unknown_score: None,
+                windows: Vec::new(),
             },
         }
     }

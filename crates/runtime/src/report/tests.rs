@@ -77,6 +77,7 @@ fn judged(folder: &str, index: usize) -> Judged {
             probabilities,
             unknown,
             unknown_score: None,
+            windows: Vec::new(),
         },
     }
 }

@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 
 use super::{Bounds, SampleSet, Skipped, assemble, label_problem};
 use crate::error::{Error, ErrorKind, Result};
-
-/// Extensions of images, in lower case.
-const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
+use crate::senses::Kind;
 
 /// What file managers leave behind.
 const LITTER: [&str; 3] = ["thumbs.db", "ehthumbs.db", "desktop.ini"];
 
-const NOT_AN_IMAGE: &str = "not an image (jpg, jpeg, png, webp, bmp)";
+const NOT_A_SAMPLE: &str =
+    "not a picture (jpg, jpeg, png, webp, bmp) or a recording (wav, flac, ogg, mp3)";
 
 /// One walk over a folder.
 struct Walk<'a> {
@@ -51,7 +50,7 @@ pub(super) fn read(root: &Path, bounds: Bounds) -> Result<SampleSet> {
 }
 
 impl Walk<'_> {
-    /// Class folders sorted by label, and how many images lie beside them.
+    /// Class folders sorted by label, and how many samples lie beside them.
     fn top(&mut self) -> Result<(Vec<(String, PathBuf)>, usize)> {
         let mut classes = Vec::new();
         let mut loose = 0;
@@ -64,11 +63,11 @@ impl Walk<'_> {
                 classes.push((class_label(&path)?, path));
             } else if file_type.is_symlink() && path.is_dir() {
                 self.skip(path, "a link to a folder; put the folder itself here");
-            } else if is_image(&path) {
+            } else if Kind::of(&path).is_some() {
                 loose += 1;
                 self.skip(path, "not inside of a class folder");
             } else {
-                self.skip(path, NOT_AN_IMAGE);
+                self.skip(path, NOT_A_SAMPLE);
             }
         }
         classes.sort();
@@ -113,8 +112,8 @@ impl Walk<'_> {
                 return Some("a link to a folder; put the folder itself here".into());
             }
         }
-        if !is_image(path) {
-            return Some(NOT_AN_IMAGE.into());
+        if Kind::of(path).is_none() {
+            return Some(NOT_A_SAMPLE.into());
         }
         let regular = fs::metadata(path).is_ok_and(|data| data.is_file());
         (!regular).then(|| "not a regular file".into())
@@ -143,13 +142,13 @@ fn class_label(folder: &Path) -> Result<String> {
 fn no_classes(root: &Path, loose: usize) -> Error {
     let (what, remedy) = if loose > 0 {
         (
-            format!("holds {loose} images but no sub-folders"),
-            "make one sub-folder a class and move the images there",
+            format!("holds {loose} samples but no sub-folders"),
+            "make one sub-folder a class and move the samples there",
         )
     } else {
         (
             "holds no class folders".to_string(),
-            "make one sub-folder a class and put its images there",
+            "make one sub-folder a class and put its samples there",
         )
     };
     Error::at(ErrorKind::BadInput, root, what, remedy)
@@ -182,10 +181,4 @@ fn unreadable(path: &Path, error: &io::Error) -> Error {
 fn is_litter(entry: &DirEntry) -> bool {
     let name = entry.file_name().to_string_lossy().to_lowercase();
     name.starts_with('.') || name.starts_with("__macosx") || LITTER.contains(&name.as_str())
-}
-
-/// Whether the name of a file is that of an image.
-pub(crate) fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.to_lowercase().as_str()))
 }

@@ -14,6 +14,7 @@ use crate::preprocess::decode;
 use crate::recipe::Recipe;
 use crate::samples::SampleSet;
 use crate::search::{Found, HeldOut};
+use crate::senses::Kind;
 use crate::suspects::duplicates::{self, Pair, Thumbnail};
 use crate::suspects::means::Directions;
 use crate::suspects::pictures::{Look, faults};
@@ -55,14 +56,16 @@ impl Session {
         sources: &[Source<'_>],
         progress: &dyn Progress,
     ) -> Result<Checked> {
-        let backbone = self.backbone()?;
-        let views = self.settings.views(backbone.manifest());
+        let backbone = self.backbone(set, sources)?;
+        let cut_up = self.cut_up(backbone.sense(), set, sources, progress)?;
+        let (set, sources) = (&cut_up.set, &cut_up.sources(sources)[..]);
+        let views = self.settings.views(&backbone);
         let matrices = self.features(&backbone, set, sources, views, progress)?;
         let matrix = matrices.first().filter(|matrix| !matrix.rows.is_empty());
         let Some(matrix) = matrix else {
             return Err(nothing_readable(set, matrices.first()));
         };
-        let seen = self.seen(sources, matrix, progress)?;
+        let seen = self.seen(backbone.sense().kind(), sources, matrix, progress)?;
         let values: Vec<&[f32]> = matrices.iter().map(|matrix| &matrix.values[..]).collect();
         let labels: Vec<u16> = matrix.labels.iter().map(|label| *label as u16).collect();
         let mut groups = groups(set, matrix);
@@ -77,7 +80,8 @@ impl Session {
         let pairs = self.pool()?.install(|| copies(&seen, &data));
         join(&mut groups, &pairs);
         data.groups = &groups;
-        let found = self.held_out(&data, progress)?;
+        let wishes = self.heard_wishes(&backbone, self.settings.wishes.clone());
+        let found = self.held_out(&wishes, &data, progress)?;
         let held_out = found.as_ref().and_then(Found::held_out);
         let rows = Rows {
             set,
@@ -138,6 +142,7 @@ impl Session {
     /// Reads and decodes every sample with features once more, one a thread at a time.
     fn seen(
         &self,
+        kind: Kind,
         sources: &[Source<'_>],
         matrix: &FeatureMatrix,
         progress: &dyn Progress,
@@ -145,7 +150,8 @@ impl Session {
         let done = AtomicUsize::new(0);
         let all = matrix.rows.len();
         let look = |row: &usize| {
-            let seen = sources.get(*row).map(see).unwrap_or_default();
+            let seen = sources.get(*row).map(|source| see(kind, source));
+            let seen = seen.unwrap_or_default();
             progress.at(
                 Stage::Pictures,
                 done.fetch_add(1, Ordering::Relaxed) + 1,
@@ -159,12 +165,17 @@ impl Session {
 
     /// Outputs for held-out samples with the default recipe; `None` where no head can be
     /// trained, since a class has no sample.
-    fn held_out(&self, data: &Data<'_>, progress: &dyn Progress) -> Result<Option<Found>> {
+    fn held_out(
+        &self,
+        wishes: &Wishes,
+        data: &Data<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Option<Found>> {
         let present = |class: usize| data.labels.iter().any(|label| usize::from(*label) == class);
         if data.classes < 2 || !(0..data.classes).all(present) {
             return Ok(None);
         }
-        let candidates = self.candidates(&self.settings.wishes, data);
+        let candidates = self.candidates(wishes, data);
         let first = candidates.get(..1).unwrap_or_default();
         self.search_among(first, data, progress).map(Some)
     }
@@ -175,19 +186,24 @@ fn nothing_readable(set: &SampleSet, matrix: Option<&FeatureMatrix>) -> Error {
     let first = skipped.first().or(set.skipped.first());
     let reason = first.map_or_else(String::new, |skipped| format!(" ({})", skipped.reason));
     let what = format_args!("no sample can be read{reason}");
-    let remedy = "give readable images, one sub-folder a class";
+    let remedy = "give readable pictures or recordings, one sub-folder a class";
     Error::at(ErrorKind::BadInput, &set.source, what, remedy)
 }
 
 /// A sample that cannot be read any more has nothing to show; its features are older.
-fn see(source: &Source<'_>) -> Seen {
+/// Of recordings only copies are told, and parts of one file are none.
+fn see(kind: Kind, source: &Source<'_>) -> Seen {
+    if source.part.is_some() {
+        return Seen::default();
+    }
     let Ok(bytes) = source.read() else {
         return Seen::default();
     };
     Seen {
         sha256: Some(Sha256::digest(&bytes).into()),
-        look: decode(&bytes, source.path)
-            .ok()
+        look: (kind == Kind::Picture)
+            .then(|| decode(&bytes, source.path).ok())
+            .flatten()
             .map(|image| Look::of(&image)),
     }
 }

@@ -1,13 +1,16 @@
 //! A head in use: the backbone is read once, for as many files as come.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::rows::{mean, values};
 use super::{Progress, Session, head_identity};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::features::{FeatureMatrix, LazyBackbone, Source};
-use crate::head::{Head, Prediction};
-use crate::samples::SampleSet;
+use crate::head::{Head, Prediction, Window};
+use crate::preprocess::View;
+use crate::samples::{Sample, SampleSet, Skipped};
+use crate::senses::{Kind, Sense};
 
 /// A head and its backbone, ready to label files.
 pub struct Predictor<'a> {
@@ -17,13 +20,26 @@ pub struct Predictor<'a> {
     backbone: LazyBackbone,
 }
 
+/// What a head says of some files.
+pub(super) struct Said {
+    /// A prediction each, or why there is none.
+    pub predictions: Vec<std::result::Result<Prediction, String>>,
+    /// What was left out.
+    pub skipped: Vec<Skipped>,
+}
+
 impl Session {
     /// What labels files with `head`. Reads the backbone only when a file needs it.
     ///
     /// # Errors
     /// `Mismatch` when the head belongs to another backbone.
     pub fn predictor<'a>(&'a self, head: &'a Head, head_path: &'a Path) -> Result<Predictor<'a>> {
-        let backbone = self.model.cut_at(&head.backbone.cut)?;
+        let sense = Sense::of_identity(&head.backbone.preprocessing);
+        if sense.kind() == Kind::Sound && head.views.contains(View::Mirrored) {
+            let what = "a recording has no mirror image; leave --tta out";
+            return Err(Error::new(ErrorKind::Usage, what));
+        }
+        let backbone = self.model.sensing(sense, &head.backbone.cut)?;
         // What can be told without loading the backbone is told first.
         head.require(&head_identity(&backbone, head), head_path)?;
         Ok(Predictor {
@@ -41,7 +57,10 @@ impl Predictor<'_> {
     /// # Errors
     /// As [`Backbone::load`](crate::backbone::Backbone::load).
     pub fn load(&self) -> Result<()> {
-        self.backbone.get().map(|_| ())
+        match self.backbone.has_network() {
+            true => self.backbone.get().map(|_| ()),
+            false => Ok(()),
+        }
     }
 
     /// How many files are labelled at once.
@@ -49,8 +68,13 @@ impl Predictor<'_> {
         self.session.settings.threads.max(1)
     }
 
+    /// Of what kind the head's samples are.
+    pub fn kind(&self) -> Kind {
+        self.backbone.sense().kind()
+    }
+
     /// Labels the given files. One result a file, in order: a prediction, or why it could
-    /// not be read.
+    /// not be read. Of a long recording it is that of all its windows together.
     ///
     /// # Errors
     /// `Mismatch` when the backbone gives other features than the head takes; as
@@ -60,20 +84,58 @@ impl Predictor<'_> {
         sources: &[Source<'_>],
         progress: &dyn Progress,
     ) -> Result<Vec<std::result::Result<Prediction, String>>> {
-        let nothing = SampleSet::default();
-        let matrices = self.features(&nothing, sources, progress)?;
+        let sample = |source: &Source<'_>| Sample {
+            path: source.path.into(),
+            label: source.label,
+            group: None,
+            part: None,
+        };
+        let set = SampleSet {
+            samples: sources.iter().map(sample).collect(),
+            ..SampleSet::default()
+        };
+        Ok(self.said(&set, sources, progress)?.predictions)
+    }
+
+    /// What the head says of the samples of `set`, whose bytes `sources` give.
+    ///
+    /// # Errors
+    /// As [`Predictor::predict`].
+    pub(super) fn said(
+        &self,
+        set: &SampleSet,
+        sources: &[Source<'_>],
+        progress: &dyn Progress,
+    ) -> Result<Said> {
+        let sense = self.backbone.sense();
+        let cut_up = self.session.cut_up(sense, set, sources, progress)?;
+        let parts = cut_up.sources(sources);
+        let matrices = self.features(set, &parts, progress)?;
         let matrix = &matrices[0];
-        let mut results = vec![Err(String::new()); sources.len()];
-        let views = values(&matrices);
-        let predictions = self.head.predict_views(&views, self.session.kernel())?;
+        let predictions = self
+            .head
+            .predict_views(&values(&matrices), self.session.kernel())?;
+        let mut windows: Vec<Vec<Window>> = vec![Vec::new(); sources.len()];
         for (row, prediction) in matrix.rows.iter().zip(predictions) {
-            results[*row] = Ok(prediction);
+            let part = parts[*row].part;
+            windows[cut_up.recordings[*row]].push(Window { part, prediction });
         }
-        let unread = results.iter_mut().filter(|result| result.is_err());
-        for (result, skipped) in unread.zip(&matrix.skipped) {
-            *result = Err(skipped.reason.clone());
+        // Why each recording, or its first window that was left out, was.
+        let mut reasons = vec![None; sources.len()];
+        let read: HashSet<usize> = matrix.rows.iter().copied().collect();
+        let unread = (0..parts.len()).filter(|row| !read.contains(row));
+        for (row, skipped) in unread.zip(&matrix.skipped) {
+            reasons[cut_up.recordings[row]].get_or_insert(skipped.reason.clone());
         }
-        Ok(results)
+        let merged = windows.into_iter().zip(reasons);
+        let predictions = merged.map(|(windows, reason)| {
+            let merged = self.head.merged(windows);
+            merged.ok_or_else(|| reason.unwrap_or_else(|| "is silent; remove it".into()))
+        });
+        Ok(Said {
+            predictions: predictions.collect(),
+            skipped: matrix.skipped.clone(),
+        })
     }
 
     /// What the head judges: the mean of its views' features, or every view's map. Never
