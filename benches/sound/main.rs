@@ -1,0 +1,173 @@
+//! Spoken digits of speakers who were not trained on: our default against plain classifiers
+//! on the same statistics of the same spectrograms, on the built-in network's features of
+//! them as pictures, and on both: `cargo bench --bench sound [-- --seeds 12 --report]`.
+//!
+//! Data: `../shared/data/spoken-digits`. The references are those of the bench `field`.
+//! Results are kept in `benches/results/sound.json`.
+
+#[path = "../field/reference.rs"]
+mod reference;
+#[path = "../field/table.rs"]
+mod table;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Parser;
+use fieldtune::candidates::{Wishes, candidates};
+use fieldtune::error::Error;
+use fieldtune::recipe::{Trained, train};
+use fieldtune::search::{Search, best};
+use fieldtune::views::ViewSet;
+use fieldtune_benches::frozen::{self, Features, Set};
+use fieldtune_benches::splits::Split;
+use fieldtune_benches::{Failure, machine, results};
+use fieldtune_core::Kernel;
+use serde_json::{Value, json};
+
+/// Samples a class.
+const SIZES: [usize; 3] = [5, 10, 20];
+
+/// What a recording becomes: a name for tables, the cut, whether statistics are among it.
+const CUTS: [(&str, &str, bool); 3] = [
+    ("statistics", "statistics", true),
+    (
+        "picture",
+        "features,block10.swish_1.Clip:mean,block13.swish_1.Clip:mean",
+        false,
+    ),
+    (
+        "both",
+        "statistics,features,block10.swish_1.Clip:mean,block13.swish_1.Clip:mean",
+        true,
+    ),
+];
+
+/// Accuracies by samples a class and method, in the order of the splits.
+pub type Cells = BTreeMap<usize, BTreeMap<String, Vec<f64>>>;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Draws of training samples; the speakers are held out in turn.
+    #[arg(long, default_value_t = 12)]
+    seeds: u64,
+    /// Only this of statistics, picture and both.
+    #[arg(long)]
+    only: Option<String>,
+    /// Print what was kept; train nothing.
+    #[arg(long)]
+    report: bool,
+    /// Leave the references out and keep nothing.
+    #[arg(long)]
+    ours: bool,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<(), Failure> {
+    let arguments = Arguments::parse();
+    let path = results().join("sound.json");
+    let mut report: Value = std::fs::read(&path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_else(|| json!({}));
+    let wanted = |name: &str| arguments.only.as_deref().is_none_or(|only| only == name);
+    for (name, cut, has_statistics) in CUTS.into_iter().filter(|(name, ..)| wanted(name)) {
+        if arguments.report {
+            break;
+        }
+        let set = frozen::heard_digits(name, cut)?;
+        let mut kept = compare(&set, has_statistics, &arguments)?;
+        if arguments.ours {
+            println!("{name}: {}", serde_json::to_string_pretty(&means(&kept))?);
+            println!("{}", serde_json::to_string_pretty(&kept["chosen"])?);
+            continue;
+        }
+        kept["machine"] = machine();
+        report["sets"][name] = kept;
+        std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+    }
+    match arguments.ours {
+        true => Ok(()),
+        false => table::print(&report),
+    }
+}
+
+/// Mean accuracies of what was measured.
+fn means(kept: &Value) -> BTreeMap<String, f64> {
+    let cells = kept["accuracy"].as_object().into_iter().flatten();
+    cells
+        .flat_map(|(size, methods)| {
+            let methods = methods.as_object().into_iter().flatten();
+            methods.map(move |(method, values)| {
+                let values: Vec<f64> = serde_json::from_value(values.clone()).unwrap_or_default();
+                let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+                (format!("{method} {size:>2}"), 100.0 * mean)
+            })
+        })
+        .collect()
+}
+
+fn compare(set: &Set, has_statistics: bool, arguments: &Arguments) -> Result<Value, Failure> {
+    let splits = set.splits(&SIZES, arguments.seeds);
+    let mut cells = Cells::new();
+    let mut chosen = BTreeMap::<String, usize>::new();
+    for split in &splits {
+        let (recipe, ours) = accuracy(&set.features, has_statistics, split)?;
+        *chosen.entry(recipe).or_default() += 1;
+        let methods = cells.entry(split.samples_per_class).or_default();
+        methods.entry("fieldtune".into()).or_default().push(ours);
+    }
+    eprintln!("{}: {} heads trained", set.name, splits.len());
+    if !arguments.ours {
+        reference::add(set, set.features.width, &splits, &mut cells)?;
+    }
+    let cells: BTreeMap<String, _> = cells
+        .into_iter()
+        .map(|(size, methods)| (size.to_string(), methods))
+        .collect();
+    Ok(json!({"seeds": arguments.seeds, "accuracy": cells, "chosen": chosen}))
+}
+
+/// Trains as `fieldtune train` does on recordings, and measures on the split's test rows.
+fn accuracy(
+    features: &Features,
+    has_statistics: bool,
+    split: &Split,
+) -> Result<(String, f64), Failure> {
+    let kernel = Kernel::best();
+    let wishes = Wishes {
+        held: Some(ViewSet::ZOOMED),
+        statistics: has_statistics,
+        ..Wishes::default()
+    };
+    let found = features.chosen(&split.train).with(|data| {
+        let search = Search {
+            data: *data,
+            seed: split.seed,
+            kernel,
+            time: Duration::from_secs(600),
+        };
+        let mut counts = vec![0; data.classes];
+        data.labels
+            .iter()
+            .for_each(|label| counts[usize::from(*label)] += 1);
+        let found = search.run(&candidates(&wishes, &counts), &|_, _| {})?;
+        let all: Vec<usize> = (0..data.len()).collect();
+        let head = train(&found.recipe, data, &all, split.seed, kernel)?;
+        Ok::<_, Error>((found.recipe.to_string(), head))
+    });
+    let (recipe, head) = found?;
+    Ok((recipe, share_right(features, &head, &split.test)?))
+}
+
+/// Accuracy of a head on some rows.
+fn share_right(features: &Features, head: &Trained, rows: &[usize]) -> Result<f64, Failure> {
+    let logits = head.logits(&features.mean(rows, head.views), Kernel::best())?;
+    let hits = logits.chunks(features.classes).zip(rows);
+    let right = hits
+        .filter(|(row, test)| best(row) == usize::from(features.labels[**test]))
+        .count();
+    Ok(right as f64 / rows.len() as f64)
+}
