@@ -31,6 +31,7 @@ pub mod bench;
 pub mod budget;
 pub mod cache;
 pub mod candidates;
+pub mod checkpoint;
 pub mod curve;
 pub mod data;
 pub mod doctor;
