@@ -75,7 +75,15 @@ fn trained(options: Options, course: &Course, from: Option<&Kept>) -> (Vec<u32>,
         });
     };
     let sets = [&sets[0], &sets[1]];
-    fit_resumable(&mut trainer, sets, course, space, position.as_ref(), &mut keep).expect("trains");
+    fit_resumable(
+        &mut trainer,
+        sets,
+        course,
+        space,
+        position.as_ref(),
+        &mut keep,
+    )
+    .expect("trains");
     let parameters = trainer.parameters().iter().map(|value| value.to_bits());
     (parameters.collect(), kept)
 }
@@ -170,7 +178,10 @@ fn a_killed_run_goes_on_to_the_same_head() {
     run(&mut job(&whole, false)).succeeded();
     let usual = start.elapsed();
     let expected = fs::read(&whole).expect("a head");
-    assert!(!folder.join("whole.head.checkpoint").exists(), "done, so removed");
+    assert!(
+        !folder.join("whole.head.checkpoint").exists(),
+        "done, so removed"
+    );
     let (mut random, mut went_on) = (Random::new(9), 0);
     for round in 0..8 {
         let head = folder.join(format!("{round}.head"));
@@ -193,7 +204,10 @@ fn a_killed_run_goes_on_to_the_same_head() {
         }
         let said = run(&mut job(&head, true)).json();
         went_on += u32::from(said["resumed"]["folds"].as_u64().unwrap_or(0) > 0);
-        assert!(fs::read(&head).expect("a head") == expected, "round {round}");
+        assert!(
+            fs::read(&head).expect("a head") == expected,
+            "round {round}"
+        );
         assert!(!folder.join(format!("{round}.head.checkpoint")).exists());
     }
     println!("{went_on} of 8 went on from a checkpoint");

@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backbone;
+mod basis;
 pub mod bench;
 pub mod budget;
 pub mod cache;

@@ -14,6 +14,7 @@ use fieldtune_core::train::{Course, Options, Position, Space, Trainer, fit_resum
 use fieldtune_core::transform::Transform;
 use serde::Serialize;
 
+use crate::basis::Basis;
 use crate::checkpoint::Checkpoint;
 use crate::data::{Data, Fitted, Rows};
 use crate::error::{Error, ErrorKind, Result};
@@ -216,6 +217,13 @@ impl Recipe {
         Network::mlp(features, hidden, classes).map_err(refused)
     }
 
+    /// Whether training never leaves the space of the rows, so that coordinates in it do:
+    /// one linear layer that starts from class means, and moves by plain gradients.
+    pub(crate) fn stays_in_span(&self) -> bool {
+        let linear = matches!(self.shape, Shape::Prototype | Shape::Linear);
+        linear && matches!(self.optimizer, Optimizer::Sgd { .. })
+    }
+
     /// The pretrained layers, if it trains any.
     pub fn tail(&self) -> Option<&Pretrained> {
         match &self.shape {
@@ -321,8 +329,15 @@ pub(crate) fn train_from(
     };
     let views = recipe.views.intersection(data.held);
     let fitted = Fitted::new(recipe.normalise, data, &trained, views);
-    let mut rows = Rows::new(data, &trained, views, &fitted);
+    let wide = Rows::new(data, &trained, views, &fitted);
     let mut held_out = Rows::new(data, &held_out, views, &fitted);
+    // Held-out rows need not lie in the space of the others.
+    let narrows = recipe.stays_in_span() && held_out.labels.is_empty();
+    let basis = narrows.then(|| Basis::of(&wide, kernel)).flatten();
+    let (mut rows, wide) = match &basis {
+        Some(basis) => (basis.rows(&wide.labels), Some(wide)),
+        None => (wide, None),
+    };
     // A tail's features are whitened where its linear head is made.
     let whitening = recipe
         .whitening
@@ -332,8 +347,9 @@ pub(crate) fn train_from(
         whitening.apply(&mut rows.values);
         whitening.apply(&mut held_out.values);
     }
+    let inner = recipe.network(rows.features, data.classes)?;
     let start = match &recipe.shape {
-        Shape::Prototype | Shape::Linear => Some(prototype(&rows, &network)),
+        Shape::Prototype | Shape::Linear => Some(prototype(&rows, &inner, data.features)),
         Shape::Mlp(_) => None,
         Shape::Tail(tail) => {
             let start = training::start(recipe, tail, data, &trained, seed, kernel);
@@ -345,7 +361,7 @@ pub(crate) fn train_from(
         (_, start) => {
             let job = Gradient {
                 recipe,
-                network: &network,
+                network: &inner,
                 sets: [&rows, &held_out],
                 start,
                 checkpoint,
@@ -355,7 +371,13 @@ pub(crate) fn train_from(
     };
     if let Some(whitening) = &whitening {
         // The first layer takes the whitening over: prediction does not know of it.
-        whitening.fold(&mut parameters[network.weights(0)]);
+        whitening.fold(&mut parameters[inner.weights(0)]);
+    }
+    if let (Some(basis), Some(wide)) = (&basis, &wide) {
+        // A linear layer: its weights, then its biases.
+        let biases = parameters.split_off(inner.weights(0).end);
+        parameters = basis.lifted(&parameters, wide);
+        parameters.extend(biases);
     }
     Ok(Trained {
         network,
@@ -366,26 +388,47 @@ pub(crate) fn train_from(
     })
 }
 
-/// Class means as a linear head. Features have length sqrt(F), so distances between
-/// them are about that; the gain brings logits to the size where softmax is not flat.
-fn prototype(rows: &Rows, network: &Network) -> Vec<f32> {
+/// Class means as a linear head. `features` is F: features have length sqrt(F), so
+/// distances between them are about that; the gain brings logits to the size where softmax
+/// is not flat.
+pub(crate) fn prototype(rows: &Rows, network: &Network, features: usize) -> Vec<f32> {
     let classes = network.classes();
     let (mut means, mut counts) = (vec![0.0; classes * rows.features], vec![0; classes]);
     class_means(&rows.values, &rows.labels, &mut means, &mut counts);
     let mut parameters = vec![0.0; network.parameter_elements()];
     let (weights, biases) = parameters.split_at_mut(classes * rows.features);
-    imprint(
-        &means,
-        PROTOTYPE_GAIN / rows.features as f32,
-        weights,
-        biases,
-    );
+    imprint(&means, PROTOTYPE_GAIN / features as f32, weights, biases);
     parameters
 }
 
 /// Gain of class means over features of mean square one; the temperature fitted on
 /// held-out samples corrects it.
 const PROTOTYPE_GAIN: f32 = 20.0;
+
+/// Trains on rows as they are, for as long as `recipe` says; for its time only.
+///
+/// # Errors
+/// As [`train`].
+pub(crate) fn train_on_rows(
+    recipe: &Recipe,
+    rows: &Rows,
+    classes: usize,
+    kernel: Kernel,
+) -> Result<()> {
+    let none = Rows {
+        values: Vec::new(),
+        labels: Vec::new(),
+        features: rows.features,
+    };
+    let job = Gradient {
+        recipe,
+        network: &recipe.network(rows.features, classes)?,
+        sets: [rows, &none],
+        start: None,
+        checkpoint: None,
+    };
+    job.run(0, kernel).map(drop)
+}
 
 /// A training by gradients.
 struct Gradient<'a> {
