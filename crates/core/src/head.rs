@@ -27,7 +27,7 @@ pub const MAX_LABEL_BYTES: usize = 200;
 pub const HEADER_BYTES: usize = 20;
 
 const MAGIC: [u8; 8] = *b"FTHEAD\r\n";
-const CHECKSUM: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
+pub(crate) const CHECKSUM: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 
 /// Numbers as they stand in the file: f32, little-endian, one after another.
 #[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

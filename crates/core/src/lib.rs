@@ -25,12 +25,14 @@
 
 pub mod adversary;
 pub mod decay;
+pub mod device;
 mod error;
 mod fit;
 pub mod fold;
 pub mod head;
 mod layer;
 mod layers;
+pub mod link;
 pub mod loss;
 pub mod network;
 pub mod optimizer;
@@ -39,6 +41,7 @@ pub mod plan;
 pub mod predict;
 pub mod prototype;
 pub mod random;
+pub mod sensor;
 pub mod sets;
 pub mod structural;
 mod tensors;

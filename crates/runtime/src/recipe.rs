@@ -360,7 +360,7 @@ fn prototype(rows: &Rows, network: &Network) -> Vec<f32> {
 
 /// Gain of class means over features of mean square one; the temperature fitted on
 /// held-out samples corrects it.
-const PROTOTYPE_GAIN: f32 = 20.0;
+pub(crate) const PROTOTYPE_GAIN: f32 = 20.0;
 
 fn gradient(
     recipe: &Recipe,
