@@ -15,7 +15,7 @@ use std::time::Instant;
 use fieldtune_core::decay::Decay;
 use fieldtune_core::device;
 use fieldtune_core::head::{self as file, Backbone};
-use fieldtune_core::link::{Fit, Job, Limits, Place, Refusal, Reply, Request, SlotState};
+use fieldtune_core::link::{Fit, Job, Limits, Place, Refusal, Reply, Request, SlotState, Training};
 use fieldtune_core::sensor::Window;
 use fieldtune_core::transform::Transform;
 
@@ -96,22 +96,24 @@ impl Order {
                 ..Transform::default()
             },
             layers: heapless::Vec::from_slice(network.layers()).ok()?,
-            imprint_gain: match linear {
-                true => PROTOTYPE_GAIN / features as f32,
-                false => 0.0,
+            training: Training {
+                imprint_gain: match linear {
+                    true => PROTOTYPE_GAIN / features as f32,
+                    false => 0.0,
+                },
+                recipe: words,
+                seed: self.seed,
+                epochs: recipe.epochs_for(rows),
+                batch: u16::try_from(batch).ok()?,
+                learning_rate: recipe.learning_rate,
+                optimizer: recipe.optimizer,
+                decay: Decay {
+                    mode: recipe.decay,
+                    lambda: recipe.lambda.value(rows),
+                },
+                adversary: options.adversary,
+                temperature: 1.0,
             },
-            recipe: words,
-            seed: self.seed,
-            epochs: recipe.epochs_for(rows),
-            batch: u16::try_from(batch).ok()?,
-            learning_rate: recipe.learning_rate,
-            optimizer: recipe.optimizer,
-            decay: Decay {
-                mode: recipe.decay,
-                lambda: recipe.lambda.value(rows),
-            },
-            adversary: options.adversary,
-            temperature: 1.0,
         })
     }
 

@@ -61,6 +61,10 @@ fn main() {
     println!("cargo:rustc-link-arg-bins=-Tlink.x");
 }
 
+/// The stack lies below all data: one that grows too long leaves RAM and stops the processor
+/// instead of writing over the samples.
+const STACK_BYTES: u32 = 64 * 1024;
+
 /// The linker script. The section stands after what `link.x` takes the end of the stack
 /// from. What is in `.heads` is not touched when the program starts.
 fn layout(machine: &Machine) -> String {
@@ -68,14 +72,20 @@ fn layout(machine: &Machine) -> String {
         "MEMORY
 {{
   FLASH : ORIGIN = {:#x}, LENGTH = 512K
-  RAM   : ORIGIN = {:#x}, LENGTH = 256K
+  STACK : ORIGIN = {:#x}, LENGTH = 64K
+  RAM   : ORIGIN = {:#x}, LENGTH = 192K
   HEADS : ORIGIN = {:#x}, LENGTH = 256K
 }}
+_stack_end = ORIGIN(STACK);
+_stack_start = ORIGIN(STACK) + LENGTH(STACK);
 SECTIONS
 {{
   .heads (NOLOAD) : ALIGN(4) {{ *(.heads); }} > HEADS
 }} INSERT AFTER .got;
 ",
-        machine.code, machine.data, machine.flash
+        machine.code,
+        machine.data,
+        machine.data + STACK_BYTES,
+        machine.flash
     )
 }

@@ -102,6 +102,12 @@ impl<'a, S: Storage, L: Line> Device<'a, S, L> {
         }
     }
 
+    /// Tells a host that waits for an answer to say its request again: what was asked before
+    /// the device started is forgotten. For the firmware to call once, before the first byte.
+    pub fn greet(&mut self) {
+        self.work.answer_unreadable();
+    }
+
     /// Takes one byte from the line and, when it ends a request, does what is asked and
     /// answers.
     pub fn receive(&mut self, byte: u8) {
@@ -136,6 +142,8 @@ fn send<L: Line>(
     length
 }
 
+/// What holds a job or a head, some KB each, is never inlined: else all of them would take
+/// their room on the stack at once.
 impl<S: Storage, L: Line> Work<'_, S, L> {
     fn request(&mut self, message: &[u8]) {
         match link::decode::<Request<'_>>(message) {
@@ -240,6 +248,7 @@ impl<S: Storage, L: Line> Work<'_, S, L> {
         Ok(Reply::Done)
     }
 
+    #[inline(never)]
     fn begin(&mut self, job_bytes: usize) -> Result<Reply<'static>, Refusal> {
         self.job_bytes = None;
         self.memory.labels.fill(NO_LABEL);
@@ -252,6 +261,7 @@ impl<S: Storage, L: Line> Work<'_, S, L> {
         Ok(Reply::Began(fit))
     }
 
+    #[inline(never)]
     fn add(&mut self, index: usize, label: u16) -> Result<Reply<'static>, Refusal> {
         let job = self.memory.job.get(..self.job_bytes.ok_or(Refusal::NoJob)?);
         let job = Job::decode(job.unwrap_or_default()).map_err(|_| Refusal::NoJob)?;
@@ -279,6 +289,7 @@ impl<S: Storage, L: Line> Work<'_, S, L> {
         Ok(Reply::Done)
     }
 
+    #[inline(never)]
     fn install(&mut self, head_bytes: usize) -> Result<Reply<'static>, Refusal> {
         let have = self.memory.workspace.len().min(self.slots.head_bytes());
         let refusal = no_room(head_bytes, have);
@@ -309,6 +320,7 @@ impl<S: Storage, L: Line> Work<'_, S, L> {
     }
 
     /// Answers with a prediction, whose probabilities stand in the sample's memory.
+    #[inline(never)]
     fn predict_into(&mut self, sequence: u8) {
         let used = &mut self.arena_used_elements;
         let found = match self.slots.head() {
@@ -323,6 +335,7 @@ impl<S: Storage, L: Line> Work<'_, S, L> {
         self.answered = Some(sequence);
     }
 
+    #[inline(never)]
     fn train(&mut self, sequence: u8) -> Result<Reply<'static>, Refusal> {
         let job_bytes = self.job_bytes.ok_or(Refusal::NoJob)?;
         let (line, frame) = (&mut self.line, &mut self.frame);

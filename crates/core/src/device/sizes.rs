@@ -9,9 +9,9 @@ pub const JOB_BYTES: usize = 4 * 1024;
 /// Room for one sample: 2048 features.
 pub const SAMPLE_BYTES: usize = 8 * 1024;
 /// Room for the features of all samples.
-pub const WORKSPACE_BYTES: usize = 104 * 1024;
+pub const WORKSPACE_BYTES: usize = 86 * 1024;
 /// The training arena.
-pub const ARENA_ELEMENTS: usize = 26 * 1024;
+pub const ARENA_ELEMENTS: usize = 22 * 1024;
 /// The most samples.
 pub const SAMPLES: usize = 512;
 /// The largest batch.

@@ -44,7 +44,7 @@ pub(super) fn fit(job: &Job<'_>, limits: &Limits) -> Result<Fit, Refusal> {
     let sample = window.map_or(features, |window| window.elements());
     let parameters_bytes = size_of::<f32>() * network.parameter_elements();
     let head_bytes = parameters_bytes + text_bytes(job) + REST_BYTES;
-    within(usize::from(job.batch), limits.batch.into())?;
+    within(usize::from(job.training.batch), limits.batch.into())?;
     within(plan.elements(), limits.arena_elements)?;
     within(
         features + window.map_or(0, |it| it.length),
@@ -68,7 +68,11 @@ fn text_bytes(job: &Job<'_>) -> usize {
         job.backbone.cut,
         job.backbone.preprocessing,
     ];
-    let texts = job.labels.iter().chain(&backbone).chain([&job.recipe]);
+    let texts = job
+        .labels
+        .iter()
+        .chain(&backbone)
+        .chain([&job.training.recipe]);
     // A length of up to five bytes before each; and the samples of each class.
     texts.map(|text| text.len() + 10).sum()
 }
@@ -91,19 +95,19 @@ pub(super) fn train(
         labels,
         features: network.inputs(),
         done: Cell::new(0),
-        all: job.epochs.saturating_mul(count as u32),
+        all: job.training.epochs.saturating_mul(count as u32),
         tell: RefCell::new(tell),
     };
     let options = job.options();
     let elements = options.plan(&network).map_err(|_| Refusal::Job)?.elements();
     let refused = |error: Error| refusal(&error);
-    let trainer = Trainer::new(&network, options, memory.arena, job.seed);
+    let trainer = Trainer::new(&network, options, memory.arena, job.training.seed);
     let mut trainer = trainer.map_err(refused)?;
-    if job.imprint_gain > 0.0 {
+    if job.training.imprint_gain > 0.0 {
         imprint(job, &network, &rows, trainer.parameters_mut());
     }
     let batch = &mut memory.batch_labels[..options.batch.min(count)];
-    let (epochs, rate) = (job.epochs, job.learning_rate);
+    let (epochs, rate) = (job.training.epochs, job.training.learning_rate);
     let trained = train::fit(&mut trainer, &rows, epochs, rate, memory.order, batch);
     let loss = trained.map_err(refused)?;
     let parameters = trainer.parameters();
@@ -112,8 +116,7 @@ pub(super) fn train(
         place.copy_from_slice(&value.to_le_bytes());
     }
     let start = place.len();
-    let file = head(job, program, place, labels).encode(file);
-    let length = file.map_err(refused)?.len();
+    let length = encode(job, program, place, labels, file).map_err(refused)?;
     memory.labels.fill(NO_LABEL);
     Ok(Brought {
         loss,
@@ -157,32 +160,46 @@ fn imprint(job: &Job<'_>, network: &Network, rows: &Rows<'_>, parameters: &mut [
             }
         }
     }
-    scale_means(job.imprint_gain, weights, &mut biases[..network.classes()]);
+    scale_means(
+        job.training.imprint_gain,
+        weights,
+        &mut biases[..network.classes()],
+    );
 }
 
-fn head<'a>(job: &Job<'a>, program: &'a str, parameters: &'a [u8], labels: &[u16]) -> Head<'a> {
+/// Writes the head file and returns its length. A head is some KB: it is not on the stack
+/// while training is.
+#[inline(never)]
+fn encode(
+    job: &Job<'_>,
+    program: &str,
+    parameters: &[u8],
+    labels: &[u16],
+    file: &mut [u8],
+) -> Result<usize, Error> {
     let samples = (0..job.labels.len()).map(|class| {
         let own = labels.iter().filter(|label| usize::from(**label) == class);
         own.count() as u32
     });
-    Head {
+    let head = Head {
         labels: job.labels.clone(),
         backbone: job.backbone,
         transform: job.transform,
         layers: job.layers.clone(),
         parameters: Floats::new(parameters),
-        temperature: job.temperature,
+        temperature: job.training.temperature,
         unknown_below: 0.0,
         trained: Trained {
             program,
-            recipe: job.recipe,
-            seed: job.seed,
+            recipe: job.training.recipe,
+            seed: job.training.seed,
             samples: samples.collect(),
             cross_validation: None,
         },
         unknown: Unknown::default(),
         sets: Sets::default(),
-    }
+    };
+    head.encode(file).map(<[u8]>::len)
 }
 
 /// Transformed samples in the workspace; reading them says how far training is.

@@ -1,8 +1,8 @@
 //! What a device is asked to train: everything that decides a head beside the samples.
 
 use crate::adversary::Adversary;
-use crate::decay::Decay;
-use crate::head::{Backbone, MAX_CLASSES, label_is_sound};
+use crate::decay::{Decay, Mode};
+use crate::head::{Backbone, MAX_CLASSES, label_is_sound, take_into};
 use crate::network::{Layer, MAX_LAYERS, Network};
 use crate::optimizer::Optimizer;
 use crate::train::Options;
@@ -11,20 +11,24 @@ use crate::{Error, Kernel};
 use serde::{Deserialize, Serialize};
 
 /// One training on a device, its parts borrowed from the message's bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Job<'a> {
     /// The class names, in the order of the outputs.
-    #[serde(borrow)]
     pub labels: heapless::Vec<&'a str, MAX_CLASSES>,
     /// What makes the features. Windows of a sensor are known by its preprocessing, see
     /// [`Window`](crate::sensor::Window).
-    #[serde(borrow)]
     pub backbone: Backbone<'a>,
     /// What happens to them first.
-    #[serde(borrow)]
     pub transform: Transform<'a>,
     /// The layer table.
     pub layers: heapless::Vec<Layer, MAX_LAYERS>,
+    /// How to train them.
+    pub training: Training<'a>,
+}
+
+/// How a job is done.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Training<'a> {
     /// Where a linear head starts: at the class means times this; 0 for random weights.
     pub imprint_gain: f32,
     /// The recipe in words, for the head file.
@@ -47,15 +51,53 @@ pub struct Job<'a> {
     pub temperature: f32,
 }
 
+impl Default for Training<'_> {
+    /// Trains nothing and is refused: a place to read into.
+    fn default() -> Self {
+        Self {
+            imprint_gain: 0.0,
+            recipe: "",
+            seed: 0,
+            epochs: 0,
+            batch: 0,
+            learning_rate: 0.0,
+            optimizer: Optimizer::PLAIN_SGD,
+            decay: Decay {
+                mode: Mode::None,
+                lambda: 0.0,
+            },
+            adversary: None,
+            temperature: 1.0,
+        }
+    }
+}
+
 impl<'a> Job<'a> {
     /// Reads and checks a job.
     ///
     /// # Errors
     /// [`Error::Content`] when it contradicts itself, or those of [`Network::new`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
-        let job: Self = postcard::from_bytes(bytes).map_err(|_| Error::Content)?;
+        let mut job = Self {
+            labels: heapless::Vec::new(),
+            backbone: Backbone::default(),
+            transform: Transform::default(),
+            layers: heapless::Vec::new(),
+            training: Training::default(),
+        };
+        // Field by field, as a head is read, and for the same reason.
+        let rest = &mut &*bytes;
+        take_into(&mut job.labels, rest)?;
+        take_into(&mut job.backbone, rest)?;
+        take_into(&mut job.transform, rest)?;
+        take_into(&mut job.layers, rest)?;
+        take_into(&mut job.training, rest)?;
         job.check()?;
-        Ok(job)
+        if rest.is_empty() {
+            Ok(job)
+        } else {
+            Err(Error::Content)
+        }
     }
 
     /// Writes the job into `buffer` and returns the part used.
@@ -85,20 +127,21 @@ impl<'a> Job<'a> {
 
     /// How to train, with the kernel whose numbers are the same on every processor.
     pub fn options(&self) -> Options {
+        let training = &self.training;
         Options {
-            optimizer: self.optimizer,
-            decay: self.decay,
-            adversary: self.adversary,
-            ..Options::new(usize::from(self.batch), Kernel::lanes())
+            optimizer: training.optimizer,
+            decay: training.decay,
+            adversary: training.adversary,
+            ..Options::new(usize::from(training.batch), Kernel::lanes())
         }
     }
 
     fn check(&self) -> Result<(), Error> {
-        let network = self.network()?;
+        let (network, training) = (self.network()?, &self.training);
         let positive = |value: f32| value.is_finite() && value > 0.0;
         let counts = |value: f32| value.is_finite() && value >= 0.0;
         let linear = matches!(self.layers[..], [Layer::Dense { .. }]);
-        let adversary = self.adversary.is_none_or(|adversary| {
+        let adversary = training.adversary.is_none_or(|adversary| {
             counts(adversary.epsilon)
                 && positive(adversary.xi)
                 && counts(adversary.weight)
@@ -113,13 +156,13 @@ impl<'a> Job<'a> {
             // Numbers for each feature come with whole heads only.
             && self.transform.shift.is_empty()
             && self.transform.scale.is_empty()
-            && counts(self.imprint_gain)
-            && (linear || self.imprint_gain == 0.0)
-            && self.epochs > 0
-            && self.batch > 0
-            && positive(self.learning_rate)
-            && positive(self.temperature)
-            && counts(self.decay.lambda)
+            && counts(training.imprint_gain)
+            && (linear || training.imprint_gain == 0.0)
+            && training.epochs > 0
+            && training.batch > 0
+            && positive(training.learning_rate)
+            && positive(training.temperature)
+            && counts(training.decay.lambda)
             && adversary;
         if sound { Ok(()) } else { Err(Error::Content) }
     }

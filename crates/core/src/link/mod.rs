@@ -9,7 +9,7 @@
 mod job;
 mod message;
 
-pub use job::Job;
+pub use job::{Job, Training};
 pub use message::{
     Fit, Info, Limits, Place, Prediction, Refusal, Reply, Request, SLOTS, SlotState, Trained,
 };

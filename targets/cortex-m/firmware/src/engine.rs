@@ -8,13 +8,16 @@ mod engine {
     use core::hint::black_box;
 
     use cortex_m_rt::entry;
-    use fieldtune_core::Error;
+    use fieldtune_core::adversary::Adversary;
+    use fieldtune_core::decay::{Decay, Mode};
     use fieldtune_core::device::sizes;
     use fieldtune_core::head::Head;
-    use fieldtune_core::link::Job;
+    use fieldtune_core::optimizer::Optimizer;
     use fieldtune_core::predict::{logits, probabilities};
-    use fieldtune_core::train::{Samples, Trainer, fit};
+    use fieldtune_core::train::{Options, Samples, Trainer, fit};
+    use fieldtune_core::{Error, Kernel};
 
+    /// Samples in memory, `[N, F]`.
     struct Rows<'a>(&'a [f32], usize);
 
     impl Samples for Rows<'_> {
@@ -29,29 +32,36 @@ mod engine {
         }
     }
 
-    /// Everything that a head goes through. What is trained is not known here.
+    /// Reads a head, trains its layers anew, writes it, and labels a sample. Which layers and
+    /// options those are, the compiler cannot know.
     fn whole(
-        job: &Job<'_>,
         arena: &mut [f32],
         samples: &[f32],
         order: &mut [u32],
         file: &mut [u8],
     ) -> Result<f32, Error> {
-        let network = job.network()?;
-        let rows = Rows(samples, network.inputs().max(1));
-        let mut trainer = Trainer::new(&network, job.options(), arena, job.seed)?;
-        let mut labels = [0; sizes::BATCH];
-        fit(&mut trainer, &rows, job.epochs, job.learning_rate, order, &mut labels)?;
-        let written = black_box(Head::decode(black_box(&[]))?);
-        written.encode(file)?;
-        let head = Head::decode(black_box(file))?;
+        let head = Head::decode(black_box(&[]))?;
         let network = head.network()?;
+        let kernel = Kernel::lanes();
+        let options = black_box(Options {
+            optimizer: Optimizer::ADAMW,
+            decay: Decay {
+                mode: Mode::Structural,
+                lambda: 1.0,
+            },
+            adversary: Some(Adversary::new(0.1)),
+            ..Options::new(8, kernel)
+        });
+        let rows = Rows(samples, network.inputs().max(1));
+        let mut trainer = Trainer::new(&network, options, arena, 0)?;
+        let mut labels = [0; sizes::BATCH];
+        fit(&mut trainer, &rows, 10, 0.1, order, &mut labels)?;
+        head.encode(file)?;
         let (parameters, rest) = arena.split_at_mut(network.parameter_elements());
-        head.parameters.copy_to(parameters);
         let (row, rest) = rest.split_at_mut(network.inputs());
         head.transform.apply(row);
         let (outputs, work) = rest.split_at_mut(network.classes());
-        logits(&network, parameters, job.options().kernel, row, work, outputs)?;
+        logits(&network, parameters, kernel, row, work, outputs)?;
         probabilities(outputs, network.classes(), head.temperature);
         Ok(outputs[0] + head.unknown.score(row))
     }
@@ -63,9 +73,7 @@ mod engine {
         static mut ORDER: [u32; sizes::SAMPLES] = [0; _];
         static mut FILE: [u8; 16 * 1024] = [0; _];
         loop {
-            if let Ok(job) = Job::decode(black_box(&[])) {
-                let _ = black_box(whole(&job, ARENA, SAMPLES, ORDER, FILE));
-            }
+            let _ = black_box(whole(ARENA, SAMPLES, ORDER, FILE));
         }
     }
 

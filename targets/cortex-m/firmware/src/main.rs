@@ -44,6 +44,7 @@ mod firmware {
         };
         let flash = EmulatedFlash::new(board::heads());
         let mut device = Device::new(names, memory, flash, sender);
+        device.greet();
         loop {
             device.receive(receiver.read());
         }
