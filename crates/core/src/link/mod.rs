@@ -2,9 +2,9 @@
 //! them. `LINK.md` beside the crate says both byte by byte. Both sides use this module;
 //! who answers what is in [`crate::device`].
 //!
-//! A frame is a message in postcard, its CRC-32, both stuffed by COBS so that no byte is
-//! zero, and a zero byte. Whatever is lost or damaged on the line, the next zero byte ends
-//! it, and the frame after it is read again.
+//! A frame is a zero byte, then a message in postcard and its CRC-32, both stuffed by COBS
+//! so that no byte is zero, and a zero byte. Whatever is lost or damaged on the line, the
+//! next frame's first byte ends it, and that frame is read again.
 
 mod job;
 mod message;
@@ -23,8 +23,8 @@ pub const PROTOCOL: u16 = 1;
 pub const DATA_BYTES: usize = 1024;
 /// The longest message: the data and what is said about it.
 pub const MAX_MESSAGE_BYTES: usize = DATA_BYTES + 64;
-/// The longest frame: checksum, one byte of stuffing for each 254, and the end.
-pub const MAX_FRAME_BYTES: usize = STUFFED_BYTES + 1;
+/// The longest frame: checksum, one byte of stuffing for each 254, and both ends.
+pub const MAX_FRAME_BYTES: usize = STUFFED_BYTES + 2;
 /// The sequence number of an answer to a frame that could not be read. Requests count from
 /// 1 to 255 and begin again with 1.
 pub const UNREADABLE: u8 = 0;
@@ -49,16 +49,28 @@ pub enum Fault {
 /// Writes `message` with its sequence number as one frame and returns its length in bytes.
 /// `None` when it is longer than [`MAX_MESSAGE_BYTES`] or does not fit into `frame`.
 pub fn encode<T: Serialize>(sequence: u8, message: &T, frame: &mut [u8]) -> Option<usize> {
+    let mut plain = [0; MAX_MESSAGE_BYTES];
+    let used = postcard::to_slice(&(sequence, message), &mut plain);
+    encode_bytes(used.ok()?, frame)
+}
+
+/// The same for the bytes of a message, sequence number included.
+pub fn encode_bytes(message: &[u8], frame: &mut [u8]) -> Option<usize> {
     let mut plain = [0; PLAIN_BYTES];
-    let used = postcard::to_slice(&(sequence, message), &mut plain[..MAX_MESSAGE_BYTES]);
-    let length = used.ok()?.len();
+    let length = message.len();
+    if length > MAX_MESSAGE_BYTES {
+        return None;
+    }
+    plain[..length].copy_from_slice(message);
     let sum = CHECKSUM.checksum(&plain[..length]);
     let end = length + CHECKSUM_BYTES;
     plain[length..end].copy_from_slice(&sum.to_le_bytes());
-    let (stuffed, last) = (frame.len().checked_sub(1)?, frame);
-    let length = cobs::try_encode(&plain[..end], &mut last[..stuffed]).ok()?;
-    *last.get_mut(length)? = 0;
-    Some(length + 1)
+    let (first, rest) = frame.split_first_mut()?;
+    *first = 0;
+    let room = rest.len().checked_sub(1)?;
+    let length = cobs::try_encode(&plain[..end], &mut rest[..room]).ok()?;
+    rest[length] = 0;
+    Some(length + 2)
 }
 
 /// The message in what a [`Receiver`] returned, with its sequence number.
@@ -147,27 +159,17 @@ mod tests {
             bytes,
         };
         let length = encode(255, &write(&data), &mut frame).expect("fits");
-        assert!(frame[..length - 1].iter().all(|byte| *byte != 0));
-        assert_eq!(frame[length - 1], 0);
+        assert!(frame[1..length - 1].iter().all(|byte| *byte != 0));
+        assert_eq!((frame[0], frame[length - 1]), (0, 0));
         let mut receiver = Receiver::new();
-        let last = frame[..length].iter().map(|byte| {
-            receiver
-                .push(*byte)
-                .map(|it| it.map(<[u8]>::to_owned_message))
-        });
-        let message = last.flatten().next().expect("whole").expect("sound");
+        let mut message = heapless::Vec::<u8, MAX_MESSAGE_BYTES>::new();
+        for byte in &frame[..length] {
+            if let Some(found) = receiver.push(*byte) {
+                message.extend(found.expect("sound").iter().copied());
+            }
+        }
         assert_eq!(decode::<Request<'_>>(&message), Ok((255, write(&data))));
         assert_eq!(encode(1, &write(&[7; DATA_BYTES + 64]), &mut frame), None);
         assert_eq!(encode(1, &write(&data), &mut frame[..100]), None);
-    }
-
-    trait Owned {
-        fn to_owned_message(&self) -> heapless::Vec<u8, MAX_MESSAGE_BYTES>;
-    }
-
-    impl Owned for [u8] {
-        fn to_owned_message(&self) -> heapless::Vec<u8, MAX_MESSAGE_BYTES> {
-            heapless::Vec::from_slice(self).expect("no longer than a message")
-        }
     }
 }
