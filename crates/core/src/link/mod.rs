@@ -79,7 +79,7 @@ pub fn encode_bytes(message: &[u8], frame: &mut [u8]) -> Option<usize> {
 /// [`Fault::Message`].
 pub fn decode<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Result<(u8, T), Fault> {
     match postcard::take_from_bytes(message) {
-        Ok((message, rest)) if rest.is_empty() => Ok(message),
+        Ok((message, [])) => Ok(message),
         _ => Err(Fault::Message),
     }
 }
