@@ -270,6 +270,7 @@ pub fn job() -> Job<'static> {
         },
         layers: network.layers().iter().copied().collect(),
         training: Training {
+            standardise: false,
             imprint_gain: 3.0,
             recipe: "a test",
             seed: 5,

@@ -139,6 +139,24 @@ impl Wishes {
             batch,
             ..recipe
         });
+        self.of_device(recipe)
+    }
+
+    /// As [`Wishes::for_device`], for windows of a sensor, whose few features differ in size.
+    ///
+    /// # Errors
+    /// As [`Wishes::for_device`].
+    pub fn for_windows(&self, batch: usize) -> Result<Recipe> {
+        let recipe = self.for_device(batch)?;
+        self.of_device(Some(Recipe {
+            normalise: Normalise::Standard,
+            epochs: 100,
+            lambda: Lambda::OverRows(5.0),
+            ..recipe
+        }))
+    }
+
+    fn of_device(&self, recipe: Option<Recipe>) -> Result<Recipe> {
         recipe.map(|recipe| self.applied_to(recipe)).ok_or_else(|| {
             let what = "there is no default recipe; this program is damaged";
             Error::new(ErrorKind::Failed, what)

@@ -26,7 +26,7 @@ use crate::data::Fitted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::Source;
 use crate::head::{Head, Prediction};
-use crate::recipe::{PROTOTYPE_GAIN, Recipe, Shape};
+use crate::recipe::{Normalise, PROTOTYPE_GAIN, Recipe, Shape};
 use crate::samples::{SampleSet, Skipped};
 use crate::session::{Progress, Session, Stage, identity};
 use crate::signature;
@@ -97,6 +97,7 @@ impl Order {
             },
             layers: heapless::Vec::from_slice(network.layers()).ok()?,
             training: Training {
+                standardise: recipe.normalise == Normalise::Standard,
                 imprint_gain: match linear {
                     true => PROTOTYPE_GAIN / features as f32,
                     false => 0.0,
@@ -201,7 +202,7 @@ pub fn train_on_windows(
     let order = Order {
         labels: windows.labels.clone(),
         backbone: windows::identity(&windows.shape),
-        recipe: wishes.for_device(BATCH)?,
+        recipe: wishes.for_windows(BATCH)?,
         samples: windows.rows.len(),
         seed,
     };

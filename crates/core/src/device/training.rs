@@ -10,9 +10,11 @@ use crate::prototype::{add_to_mean, scale_means};
 use crate::sensor::Window;
 use crate::sets::Sets;
 use crate::train::{self, Samples, Trainer};
+use crate::transform::Transform;
 use crate::unknown::Unknown;
 use core::cell::{Cell, RefCell};
 use core::ops::Range;
+use fieldtune_kernels::sqrt;
 
 /// Room in a head file for what is not labels, texts or numbers.
 const REST_BYTES: usize = 1024;
@@ -43,7 +45,8 @@ pub(super) fn fit(job: &Job<'_>, limits: &Limits) -> Result<Fit, Refusal> {
     };
     let sample = window.map_or(features, |window| window.elements());
     let parameters_bytes = size_of::<f32>() * network.parameter_elements();
-    let head_bytes = parameters_bytes + text_bytes(job) + REST_BYTES;
+    let moments = moments_bytes(job, features);
+    let head_bytes = parameters_bytes + moments + text_bytes(job) + REST_BYTES;
     within(usize::from(job.training.batch), limits.batch.into())?;
     within(plan.elements(), limits.arena_elements)?;
     within(
@@ -51,14 +54,26 @@ pub(super) fn fit(job: &Job<'_>, limits: &Limits) -> Result<Fit, Refusal> {
         limits.arena_elements,
     )?;
     within(size_of::<f32>() * sample, limits.sample_bytes)?;
-    within(parameters_bytes + head_bytes, limits.workspace_bytes)?;
+    within(
+        parameters_bytes + head_bytes + moments,
+        limits.workspace_bytes,
+    )?;
     within(head_bytes, limits.head_bytes)?;
-    let rows = limits.workspace_bytes as usize / (size_of::<f32>() * features);
+    let rows = (limits.workspace_bytes as usize - moments) / (size_of::<f32>() * features);
     Ok(Fit {
         features: features as u32,
         samples: limits.samples.min(rows as u32),
         arena_elements: plan.elements() as u32,
     })
+}
+
+/// Room at the end of the workspace for what standardising subtracts and multiplies by.
+fn moments_bytes(job: &Job<'_>, features: usize) -> usize {
+    if job.training.standardise {
+        2 * size_of::<f32>() * features
+    } else {
+        0
+    }
 }
 
 /// What the texts of a head take.
@@ -90,8 +105,12 @@ pub(super) fn train(
     let network = job.network().map_err(|_| Refusal::Job)?;
     let labels = given(memory.labels)?;
     let count = labels.len();
+    let end = memory.workspace.len();
+    let moments = end.checked_sub(moments_bytes(job, network.inputs()));
+    let (space, moments) = memory.workspace.split_at_mut(moments.ok_or(Refusal::Job)?);
+    let moments = standardise(space, count, moments);
     let rows = Rows {
-        values: memory.workspace,
+        values: space,
         labels,
         features: network.inputs(),
         done: Cell::new(0),
@@ -111,12 +130,12 @@ pub(super) fn train(
     let trained = train::fit(&mut trainer, &rows, epochs, rate, memory.order, batch);
     let loss = trained.map_err(refused)?;
     let parameters = trainer.parameters();
-    let (place, file) = memory.workspace.split_at_mut(size_of_val(parameters));
+    let (place, file) = space.split_at_mut(size_of_val(parameters));
     for (place, value) in place.chunks_exact_mut(4).zip(parameters) {
         place.copy_from_slice(&value.to_le_bytes());
     }
     let start = place.len();
-    let length = encode(job, program, place, labels, file).map_err(refused)?;
+    let length = encode(job, program, (place, moments), labels, file).map_err(refused)?;
     memory.labels.fill(NO_LABEL);
     Ok(Brought {
         loss,
@@ -130,6 +149,53 @@ fn refusal(error: &Error) -> Refusal {
         Error::NoRoom { need, have } => no_room(need, have),
         Error::Diverged => Refusal::Diverged,
         _ => Refusal::Job,
+    }
+}
+
+/// Brings each feature of `count` rows to mean 0 and deviation 1, one that never changes to
+/// 0. Leaves what it subtracted and multiplied by in `moments`, which is empty where nothing
+/// is to be done.
+fn standardise<'a>(rows: &mut [u8], count: usize, moments: &'a mut [u8]) -> [&'a [u8]; 2] {
+    let (shift, scale) = moments.split_at_mut(moments.len() / 2);
+    let row_bytes = shift.len();
+    let share = 1.0 / count.max(1) as f32;
+    for at in (0..row_bytes).step_by(size_of::<f32>()) {
+        let places = (0..count).map(|row| row * row_bytes + at);
+        let mut sum = 0.0;
+        for place in places.clone() {
+            sum += number(rows, place);
+        }
+        let mean = sum * share;
+        let mut square = 0.0;
+        for place in places.clone() {
+            let difference = number(rows, place) - mean;
+            square += difference * difference;
+        }
+        let deviation = sqrt(square * share);
+        let factor = if deviation > 1e-6 {
+            1.0 / deviation
+        } else {
+            0.0
+        };
+        for place in places {
+            let value = (number(rows, place) - mean) * factor;
+            set_number(rows, place, value);
+        }
+        set_number(shift, at, mean);
+        set_number(scale, at, factor);
+    }
+    [shift, scale]
+}
+
+/// The number at a byte of `bytes`; 0 where there is none.
+fn number(bytes: &[u8], at: usize) -> f32 {
+    let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk);
+    bytes.map_or(0.0, |bytes| f32::from_le_bytes(*bytes))
+}
+
+fn set_number(bytes: &mut [u8], at: usize, value: f32) {
+    if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = value.to_le_bytes();
     }
 }
 
@@ -173,7 +239,7 @@ fn imprint(job: &Job<'_>, network: &Network, rows: &Rows<'_>, parameters: &mut [
 fn encode(
     job: &Job<'_>,
     program: &str,
-    parameters: &[u8],
+    (parameters, [shift, scale]): (&[u8], [&[u8]; 2]),
     labels: &[u16],
     file: &mut [u8],
 ) -> Result<usize, Error> {
@@ -184,7 +250,11 @@ fn encode(
     let head = Head {
         labels: job.labels.clone(),
         backbone: job.backbone,
-        transform: job.transform,
+        transform: Transform {
+            shift: Floats::new(shift),
+            scale: Floats::new(scale),
+            ..job.transform
+        },
         layers: job.layers.clone(),
         parameters: Floats::new(parameters),
         temperature: job.training.temperature,

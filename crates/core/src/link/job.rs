@@ -29,6 +29,9 @@ pub struct Job<'a> {
 /// How a job is done.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Training<'a> {
+    /// Whether each feature is brought to mean 0 and deviation 1 over the training samples,
+    /// after the other steps of the transform.
+    pub standardise: bool,
     /// Where a linear head starts: at the class means times this; 0 for random weights.
     pub imprint_gain: f32,
     /// The recipe in words, for the head file.
@@ -55,6 +58,7 @@ impl Default for Training<'_> {
     /// Trains nothing and is refused: a place to read into.
     fn default() -> Self {
         Self {
+            standardise: false,
             imprint_gain: 0.0,
             recipe: "",
             seed: 0,
