@@ -37,6 +37,9 @@ use windows::Windows;
 /// none.
 const BATCH: usize = 16;
 
+/// No job is longer.
+const MAX_JOB_BYTES: u32 = 1 << 20;
+
 /// What training on a device brought.
 pub struct Outcome {
     /// The head, read back from the device.
@@ -259,19 +262,47 @@ fn train<'a>(
         ..order.recipe.clone()
     };
     let words = recipe.to_string();
-    let unwritable = || {
-        let what = "labels and names take more room than the device has for them";
-        Error::at(
-            ErrorKind::OverBudget,
-            client.name(),
-            what,
-            "shorten the labels",
-        )
-    };
     let job = order.job(&words, batch);
     let job = job.ok_or_else(|| refused(Refusal::Job, client.name()))?;
-    let mut bytes = vec![0; limits.job_bytes as usize];
-    let job = job.encode(&mut bytes).map_err(|_| unwritable())?;
+    send(client, limits, &job, rows)?;
+    drop(job);
+    let sent = start.elapsed().as_secs_f64();
+    let tell = &mut |done: u32, all: u32| progress.at(Stage::Device, done as usize, all as usize);
+    let message = client.train(tell)?;
+    let trained = match reply(&message) {
+        Ok(Reply::Trained(trained)) => trained,
+        other => return Err(client.unexpected(&other)),
+    };
+    let training = start.elapsed().as_secs_f64() - sent;
+    let bytes = client.head()?;
+    Ok(Outcome {
+        head: Head::read(&bytes, client.name())?,
+        bytes,
+        recipe: words,
+        samples: order.samples,
+        skipped: Vec::new(),
+        loss: trained.loss,
+        slot: trained.slot,
+        arena_bytes: trained.arena_bytes,
+        stack_used_bytes: trained.stack_used_bytes,
+        seconds: [0.0, sent, training],
+    })
+}
+
+/// Sends a job and its samples.
+fn send<'a>(
+    client: &mut Client,
+    limits: &Limits,
+    job: &Job<'_>,
+    rows: impl Iterator<Item = (&'a [f32], usize)>,
+) -> Result<()> {
+    // What a device says of itself is no reason to take any amount of memory.
+    let mut bytes = vec![0; limits.job_bytes.min(MAX_JOB_BYTES) as usize];
+    let job = job.encode(&mut bytes).map_err(|_| {
+        let what = "labels and names take more room than the device has for them";
+        let remedy = "shorten the labels";
+        Error::at(ErrorKind::OverBudget, client.name(), what, remedy)
+    })?;
     let job_bytes = job.len() as u32;
     client.write(Place::Job, job)?;
     let message = client.ask(&Request::Begin { job_bytes })?;
@@ -285,27 +316,7 @@ fn train<'a>(
         let (index, label) = (index as u32, label as u16);
         client.done(&Request::Add { index, label })?;
     }
-    let sent = start.elapsed().as_secs_f64();
-    let tell = &mut |done: u32, all: u32| progress.at(Stage::Device, done as usize, all as usize);
-    let message = client.train(tell)?;
-    let trained = match reply(&message) {
-        Ok(Reply::Trained(trained)) => trained,
-        other => return Err(client.unexpected(&other)),
-    };
-    let training = start.elapsed().as_secs_f64() - sent;
-    let bytes = client.head()?;
-    Ok(Outcome {
-        head: Head::read(&bytes, client.name())?,
-        bytes,
-        recipe: recipe.to_string(),
-        samples: order.samples,
-        skipped: Vec::new(),
-        loss: trained.loss,
-        slot: trained.slot,
-        arena_bytes: trained.arena_bytes,
-        stack_used_bytes: trained.stack_used_bytes,
-        seconds: [0.0, sent, training],
-    })
+    Ok(())
 }
 
 /// Puts a head file onto the device, without its signature: the device checks none.

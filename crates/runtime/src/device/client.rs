@@ -16,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The same while it trains: between two signs of life lies a part of the training.
 const TRAINING_PATIENCE: Duration = Duration::from_secs(120);
+/// No microcontroller keeps a longer head.
+const MAX_HEAD_BYTES: usize = 1 << 24;
 /// How often something is asked before the device is given up.
 const ATTEMPTS: usize = 4;
 
@@ -45,8 +47,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens `port` (see [`port::open`]) and makes sure that a device of this protocol
-    /// answers. Returns what it said of itself.
+    /// Opens `port` and makes sure that a device of this protocol answers. Returns what it
+    /// said of itself. A port is the path of a serial device such as `/dev/ttyACM0`, with its
+    /// speed `baud`; or `simulated`, a device in this process; or `simulated:FILE`, one whose
+    /// flash is kept in FILE.
     ///
     /// # Errors
     /// `Failed` when the port cannot be opened or nothing answers; `Mismatch` when the
@@ -148,7 +152,9 @@ impl Client {
             })?;
             match reply(&message) {
                 Ok(Reply::Bytes([])) => return Ok(head),
-                Ok(Reply::Bytes(bytes)) => head.extend_from_slice(bytes),
+                Ok(Reply::Bytes(bytes)) if head.len() < MAX_HEAD_BYTES => {
+                    head.extend_from_slice(bytes);
+                }
                 other => return Err(self.unexpected(&other)),
             }
         }
