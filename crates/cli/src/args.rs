@@ -157,8 +157,9 @@ pub struct InspectArgs {
     /// List the tensors too that lie on one of several paths
     #[arg(long)]
     pub all: bool,
-    /// Show this cut only; several tensors with commas between them make one vector, and
-    /// `:mean` behind one takes the mean over its positions
+    /// Show this cut only; several tensors with commas between them make one vector,
+    /// `:mean` behind one takes the mean over its positions, `:classes` the classes that its
+    /// scores say
     #[arg(long, value_name = "TENSOR", conflicts_with = "all")]
     pub cut: Option<String>,
     /// Print one JSON document
@@ -263,7 +264,8 @@ pub struct TrainingArgs {
     #[command(flatten)]
     pub backbone: BackboneArgs,
     /// The tensor where the backbone is cut, or several with commas between them; `:mean`
-    /// behind one takes the mean over its positions
+    /// behind one takes the mean over its positions, `:classes` the classes that its scores
+    /// say
     #[arg(long, value_name = "TENSOR")]
     pub cut: Option<String>,
     /// auto, prototype, linear, mlp:H[,H...], or tail: the backbone's own layers after the
@@ -353,10 +355,13 @@ pub struct TrainingArgs {
     /// The same bits on every kind of processor; slower
     #[arg(long)]
     pub reproducible: bool,
-    /// Continue an interrupted run: samples whose features are in the cache do not pass the
-    /// backbone again (so it is without this flag too, unless the cache is off)
+    /// Continue an interrupted run: features are in the cache, and what was searched and
+    /// trained is in HEAD.checkpoint. The head becomes the same, byte for byte
     #[arg(long)]
     pub resume: bool,
+    /// Write HEAD.checkpoint no more often than this while training [default: 20s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub checkpoint_every: Option<Duration>,
     /// Views of each sample that pass the backbone, in training and in prediction
     /// [default: auto]
     #[arg(long, value_enum, value_name = "VIEWS")]

@@ -135,7 +135,7 @@ fn flash_layout(args: &LineArgs) -> Result<()> {
 }
 
 fn train(args: &DeviceTrainArgs) -> Result<()> {
-    let session = settings::training(&args.training())?;
+    let session = settings::training(&args.training(), None)?;
     store::require_writable(&args.output)?;
     let lock = Lock::take(&args.output)?;
     let bars = Bars::new();

@@ -93,6 +93,10 @@ fn defaults() -> Vec<Recipe> {
             recipe.normalise = Normalise::Length;
             recipe.whitening = None;
         }),
+        like(&|recipe| {
+            recipe.normalise = Normalise::Standard;
+            recipe.whitening = None;
+        }),
         like(&|recipe| recipe.shape = Shape::Prototype),
         like(&|recipe| recipe.lambda = Lambda::OverRows(10.0)),
         like(&|recipe| recipe.shape = Shape::Mlp(vec![128])),

@@ -28,10 +28,12 @@
 #![forbid(unsafe_code)]
 
 pub mod backbone;
+mod basis;
 pub mod bench;
 pub mod budget;
 pub mod cache;
 pub mod candidates;
+pub mod checkpoint;
 pub mod curve;
 pub mod data;
 pub mod device;

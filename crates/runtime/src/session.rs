@@ -15,6 +15,7 @@ use crate::backbone::Identity;
 use crate::budget::peak_rss_bytes;
 use crate::cache::Cache;
 use crate::candidates::Wishes;
+use crate::checkpoint::{self, Checkpoint, Checkpoints, Resumed};
 use crate::curve::measure::Study;
 use crate::curve::{self, Curve, NoCurve};
 use crate::data::Data;
@@ -31,6 +32,7 @@ use crate::preprocess::View;
 use crate::recipe::{self, Recipe, Shape};
 use crate::samples::{SampleSet, Skipped};
 use crate::search::{Found, HeldOut, Search};
+use crate::store::Store;
 use crate::suspects::Suspect;
 use crate::views::ViewSet;
 use crate::{sets, unknowns};
@@ -90,6 +92,9 @@ pub struct Settings {
     /// Share of samples of trained classes that may be called unknown, 0 to below 1;
     /// `None` for [`unknowns::FALSE_ALARMS`].
     pub false_alarms: Option<f64>,
+    /// Where training keeps what it needs to go on after its process ended; `None` keeps
+    /// nothing.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 impl Settings {
@@ -128,6 +133,10 @@ pub struct Outcome {
     pub from_cache: usize,
     /// The first entry that could not be kept in the cache, if any.
     pub cache_failure: Option<Error>,
+    /// What an interrupted run had done already, where this one went on from it.
+    pub resumed: Option<Resumed>,
+    /// Why the checkpoint could not be kept, if it could not.
+    pub checkpoint_failure: Option<Error>,
     /// Cross-validated figures: what the head is expected to do on new samples.
     pub expected: Option<Evaluation>,
     /// What more samples would bring, or why that cannot be said.
@@ -328,15 +337,20 @@ impl Session {
         };
         let features = start.elapsed().as_secs_f64();
         let wishes = self.with_tail(backbone)?.wishes;
-        let found = self.search(&wishes, &data, progress)?;
+        let candidates = self.candidates(&wishes, &data);
+        let checkpoint = self.checkpoint(&data, &candidates)?;
+        let checkpoint = checkpoint.as_ref();
+        let resumed = checkpoint.and_then(Checkpoint::resumed);
+        let found = self.search_among(&candidates, &data, progress, checkpoint)?;
         let search = start.elapsed().as_secs_f64() - features;
         let rows: Vec<usize> = (0..data.len()).collect();
-        let trained = recipe::train(
+        let trained = recipe::train_from(
             &found.recipe,
             &data,
             &rows,
             self.settings.seed,
             self.kernel(),
+            checkpoint,
         )?;
         let unknowns = match &found.recipe.shape {
             // Distances between maps say little, and trained layers move the features.
@@ -380,6 +394,8 @@ impl Session {
             computed: matrix.computed,
             from_cache: matrix.from_cache,
             cache_failure: matrix.cache_failure.clone(),
+            resumed,
+            checkpoint_failure: checkpoint.and_then(Checkpoint::failure),
             found,
             seconds: Seconds {
                 features,
@@ -483,9 +499,13 @@ impl Session {
         Ok(matrices)
     }
 
-    fn search(&self, wishes: &Wishes, data: &Data<'_>, progress: &dyn Progress) -> Result<Found> {
-        let candidates = self.candidates(wishes, data);
-        self.search_among(&candidates, data, progress)
+    /// The checkpoint of this job, if one is wanted.
+    fn checkpoint(&self, data: &Data<'_>, candidates: &[Recipe]) -> Result<Option<Checkpoint>> {
+        let open = |settings: &Checkpoints| {
+            let job = checkpoint::job(data, candidates, self.settings.seed, self.kernel());
+            Checkpoint::open(settings, Store::default(), job)
+        };
+        self.settings.checkpoints.as_ref().map(open).transpose()
     }
 
     fn search_among(
@@ -493,6 +513,7 @@ impl Session {
         candidates: &[Recipe],
         data: &Data<'_>,
         progress: &dyn Progress,
+        checkpoint: Option<&Checkpoint>,
     ) -> Result<Found> {
         let search = Search {
             data: *data,
@@ -501,7 +522,8 @@ impl Session {
             time: self.settings.time,
         };
         let tell = |done, all| progress.at(Stage::Search, done, all);
-        self.pool()?.install(|| search.run(candidates, &tell))
+        let pool = self.pool()?;
+        pool.install(|| search.run_from(candidates, &tell, checkpoint))
     }
 
     /// The learning curve of the recipe found, in a part of the time for the search.
