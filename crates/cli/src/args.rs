@@ -2,6 +2,7 @@
 //! Nothing is run here.
 
 mod choices;
+mod devices;
 mod heads;
 
 use std::path::PathBuf;
@@ -10,6 +11,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub use choices::*;
+pub use devices::{
+    DeviceCommand, DeviceLoadArgs, DevicePredictArgs, DeviceSaveArgs, DeviceTrainArgs, LineArgs,
+};
 pub use heads::{HeadCommand, KeygenArgs, RollbackArgs, SignArgs, VerifyArgs};
 
 /// The whole command line.
@@ -64,6 +68,9 @@ pub enum Command {
     /// Look into head files, go back to earlier ones, sign and verify them
     #[command(subcommand)]
     Head(HeadCommand),
+    /// Train and predict on a microcontroller at a serial port
+    #[command(subcommand)]
+    Device(DeviceCommand),
     /// Measure this machine
     #[command(after_help = "Example:\n  fieldtune bench --threads 4")]
     Bench(crate::bench::BenchArgs),

@@ -64,6 +64,7 @@ fn bar(stage: Stage, all: usize) -> ProgressBar {
         Stage::Search => "search",
         Stage::Curve => "curve",
         Stage::Pictures => "pictures",
+        Stage::Device => "device",
     });
     bar.enable_steady_tick(Duration::from_millis(500));
     bar

@@ -403,7 +403,7 @@ pub(crate) fn prototype(rows: &Rows, network: &Network, features: usize) -> Vec<
 
 /// Gain of class means over features of mean square one; the temperature fitted on
 /// held-out samples corrects it.
-const PROTOTYPE_GAIN: f32 = 20.0;
+pub(crate) const PROTOTYPE_GAIN: f32 = 20.0;
 
 /// Trains on rows as they are, for as long as `recipe` says; for its time only.
 ///

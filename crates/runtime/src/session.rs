@@ -39,7 +39,8 @@ use crate::{sets, unknowns};
 
 pub use check::Checked;
 pub use predictor::Predictor;
-use rows::{all_skipped, first_skipped, groups, judged, known_labels, require_classes, values};
+pub(crate) use rows::{all_skipped, require_classes};
+use rows::{first_skipped, groups, judged, known_labels, values};
 
 /// Which part of a job is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub enum Stage {
     Curve,
     /// Pictures are looked at.
     Pictures,
+    /// A device trains.
+    Device,
 }
 
 /// Told how far a job is. Called from several threads.
@@ -221,7 +224,7 @@ impl Session {
     }
 
     /// The backbone for training, cut where the user or the manifest says.
-    fn backbone(&self) -> Result<LazyBackbone> {
+    pub(crate) fn backbone(&self) -> Result<LazyBackbone> {
         let manifest = self.model.manifest();
         let usual = match self.settings.wishes.tail {
             true => &manifest.tail_cut,
@@ -368,7 +371,13 @@ impl Session {
         let curve_seconds = start.elapsed().as_secs_f64() - features - search - train;
         let head = Head {
             unknown: unknowns.unknown,
-            ..self.head(set, &data, identity(backbone, &data), &found, trained)
+            ..self.head(
+                set,
+                &data,
+                identity(backbone, data.features),
+                &found,
+                trained,
+            )
         };
         Ok(Outcome {
             expected: found
@@ -594,9 +603,10 @@ pub(crate) fn head_identity(backbone: &LazyBackbone, head: &Head) -> Identity {
     }
 }
 
-fn identity(backbone: &LazyBackbone, data: &Data<'_>) -> Identity {
+/// The backbone at hand, which gives so many features.
+pub(crate) fn identity(backbone: &LazyBackbone, features: usize) -> Identity {
     Identity {
-        features: data.features,
+        features,
         ..identity_without_features(backbone)
     }
 }
