@@ -41,13 +41,13 @@ field() {
 }
 
 # Runs cargo's COMMAND (build, test ...) for TARGET with more ARGUMENTS. Linux programs
-# are compiled in the profile `board`, others in `release`.
+# are compiled in the profile `board`, others in `release` or in $cross_profile.
 cross_cargo() (
     target=$1 command=$2
     shift 2
     # A cargo that runs this script (a test, say) names its own compiler.
     unset RUSTC RUSTDOC RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
-    upper=$(tr 'a-z-' 'A-Z_' <<<"$target")
+    upper=$(tr 'a-z.-' 'A-Z__' <<<"$target")
     if [[ $target == *-linux-* ]]; then
         compiler=$(field "$target" compiler) || exit
         require "$compiler" "$(field "$target" packages)" || exit
@@ -57,12 +57,12 @@ cross_cargo() (
         export "CARGO_TARGET_${upper}_LINKER=$compiler" "CC_${target//-/_}=$compiler"
         export "CARGO_TARGET_${upper}_RUSTFLAGS=${flags% }"
         libraries=std,panic_unwind,test profile=board
-    elif [ "$target" = thumbv7em-none-eabihf ]; then
+    elif [[ $target == thumbv*-none-eabihf ]]; then
         # rustup brings this linker along, Debian does not.
         if command -v ld.lld >/dev/null; then
             export "CARGO_TARGET_${upper}_LINKER=ld.lld"
         fi
-        libraries=core profile=release
+        libraries=core profile=${cross_profile:-release}
     else
         echo "targets/toolchain.sh does not know $target" >&2
         exit 1
@@ -87,7 +87,7 @@ cross_build() {
 cross_program() {
     local target=$1 name=$2 profile=board
     if [[ $target == thumb* ]]; then
-        profile=release
+        profile=${cross_profile:-release}
     fi
     echo "$cross_folder/$target/$profile/$name"
 }

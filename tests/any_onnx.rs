@@ -243,6 +243,26 @@ fn a_cut_can_take_means_over_positions() {
     );
 }
 
+#[test]
+fn a_cut_can_take_what_a_classifier_says() {
+    let case = case("opset17.onnx");
+    let said = load(&case, "features:classes").unwrap();
+    let scores: Vec<f64> = run(&load(&case, "features").unwrap())
+        .iter()
+        .map(|score| f64::from(*score))
+        .collect();
+    let sum: f64 = scores.iter().map(|score| score.exp()).sum();
+    for (feature, score) in run(&said).iter().zip(&scores) {
+        let expected = 64.0 * (score.exp() / sum).powf(1.5);
+        assert!((f64::from(*feature) / expected - 1.0).abs() < 1e-5);
+    }
+    refused(
+        load(&case, "relu:classes"),
+        ErrorKind::Usage,
+        &["\"relu\"", "one score a class", ":classes"],
+    );
+}
+
 /// The case with weights in a side file, copied to a folder of its own.
 fn side_file_in(name: &str) -> PathBuf {
     let folder = scratch().join(name);

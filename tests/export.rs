@@ -30,14 +30,19 @@ fn photographs(count: usize) -> Vec<PathBuf> {
 
 /// A head of the demo's samples on these views.
 fn head_on(views: &str) -> PathBuf {
-    let path = scratch().join(format!("{views}.head"));
+    head_with(views, &["--head", "mlp:16", "--views", views])
+}
+
+/// A head of the demo's samples.
+fn head_with(name: &str, flags: &[&str]) -> PathBuf {
+    let path = scratch().join(format!("{name}.head"));
     let mut command = fieldtune();
     command
         .arg("train")
         .arg(demo_samples())
         .arg("-o")
         .arg(&path);
-    command.args(["--head", "mlp:16", "--views", views, "--time", "2s"]);
+    command.args(flags).args(["--time", "2s"]);
     run(&mut command).succeeded();
     path
 }
@@ -217,7 +222,8 @@ fn the_metadata_says_what_the_file_is() {
 
 #[test]
 fn the_backbones_bytes_are_kept_up_to_the_cut() {
-    let (onnx, _) = exported(demo_head(), &[]);
+    let head = head_with("last_layer", &["--head", "prototype", "--cut", "features"]);
+    let (onnx, _) = exported(&head, &[]);
     let merged = fs::read(&onnx).unwrap();
     let own = fs::read(repository().join("models/efficientnet-lite0/model_f16.onnx")).unwrap();
     let holds = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|it| it == part);

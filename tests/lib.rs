@@ -1,6 +1,7 @@
 //! Helpers that several promises share: where the data is, how the command is built
 //! and run, what a refusal looks like, and pictures to feed it. No promise lives here.
 
+pub mod devices;
 pub mod killed_runs;
 pub mod layer_tables;
 pub mod onnx_files;

@@ -2,6 +2,7 @@
 //! Nothing is run here.
 
 mod choices;
+mod devices;
 mod heads;
 
 use std::path::PathBuf;
@@ -10,6 +11,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub use choices::*;
+pub use devices::{
+    DeviceCommand, DeviceLoadArgs, DevicePredictArgs, DeviceSaveArgs, DeviceTrainArgs, LineArgs,
+};
 pub use heads::{HeadCommand, KeygenArgs, RollbackArgs, SignArgs, VerifyArgs};
 
 /// The whole command line.
@@ -64,6 +68,9 @@ pub enum Command {
     /// Look into head files, go back to earlier ones, sign and verify them
     #[command(subcommand)]
     Head(HeadCommand),
+    /// Train and predict on a microcontroller at a serial port
+    #[command(subcommand)]
+    Device(DeviceCommand),
     /// Measure this machine
     #[command(after_help = "Example:\n  fieldtune bench --threads 4")]
     Bench(crate::bench::BenchArgs),
@@ -150,8 +157,9 @@ pub struct InspectArgs {
     /// List the tensors too that lie on one of several paths
     #[arg(long)]
     pub all: bool,
-    /// Show this cut only; several tensors with commas between them make one vector, and
-    /// `:mean` behind one takes the mean over its positions
+    /// Show this cut only; several tensors with commas between them make one vector,
+    /// `:mean` behind one takes the mean over its positions, `:classes` the classes that its
+    /// scores say
     #[arg(long, value_name = "TENSOR", conflicts_with = "all")]
     pub cut: Option<String>,
     /// Print one JSON document
@@ -256,8 +264,9 @@ pub struct TrainingArgs {
     #[command(flatten)]
     pub backbone: BackboneArgs,
     /// The tensor where the backbone is cut, or several with commas between them; `:mean`
-    /// behind one takes the mean over its positions. Of recordings, `statistics` alone or in
-    /// front of tensors stands for statistics of the spectrogram
+    /// behind one takes the mean over its positions, `:classes` the classes that its scores
+    /// say. Of recordings, `statistics` alone or in front of tensors stands for statistics
+    /// of the spectrogram
     #[arg(long, value_name = "TENSOR")]
     pub cut: Option<String>,
     /// auto, prototype, linear, mlp:H[,H...], or tail: the backbone's own layers after the
@@ -347,10 +356,13 @@ pub struct TrainingArgs {
     /// The same bits on every kind of processor; slower
     #[arg(long)]
     pub reproducible: bool,
-    /// Continue an interrupted run: samples whose features are in the cache do not pass the
-    /// backbone again (so it is without this flag too, unless the cache is off)
+    /// Continue an interrupted run: features are in the cache, and what was searched and
+    /// trained is in HEAD.checkpoint. The head becomes the same, byte for byte
     #[arg(long)]
     pub resume: bool,
+    /// Write HEAD.checkpoint no more often than this while training [default: 20s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub checkpoint_every: Option<Duration>,
     /// Views of each sample that pass the backbone, in training and in prediction
     /// [default: auto]
     #[arg(long, value_enum, value_name = "VIEWS")]

@@ -32,10 +32,13 @@ pub fn run(args: &DemoArgs) -> Result<()> {
         cache: Some(args.output.join("cache")),
         ..BackboneArgs::default()
     };
-    let session = settings::training(&TrainingArgs {
-        backbone,
-        ..TrainingArgs::default()
-    })?;
+    let session = settings::training(
+        &TrainingArgs {
+            backbone,
+            ..TrainingArgs::default()
+        },
+        None,
+    )?;
     let (train_set, test_set) = (bundled("train", TRAIN), bundled("test", TEST));
     let bars = Bars::new();
     let outcome = session.train(&train_set, &sources(&train_set, TRAIN), &bars);

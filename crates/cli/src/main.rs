@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod config;
 mod demo;
+mod device;
 mod doctor;
 mod evaluate;
 mod export;
@@ -48,6 +49,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Man(args) => manual::man(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Device(command) => device::run(&command),
         Command::Head(HeadCommand::Show { head, json }) => head::show(&head, json),
         Command::Head(HeadCommand::Rollback(args)) => head::roll_back(&args),
         Command::Head(HeadCommand::Keygen(args)) => head::keygen(&args),

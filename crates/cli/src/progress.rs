@@ -65,6 +65,7 @@ fn bar(stage: Stage, all: usize) -> ProgressBar {
         Stage::Curve => "curve",
         Stage::Pictures => "pictures",
         Stage::Windows => "windows",
+        Stage::Device => "device",
     });
     bar.enable_steady_tick(Duration::from_millis(500));
     bar

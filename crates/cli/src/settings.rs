@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fieldtune::cache::Cache;
 use fieldtune::candidates::Wishes;
+use fieldtune::checkpoint::{Checkpoints, USUAL_INTERVAL};
 use fieldtune::error::{Error, ErrorKind, Result};
 use fieldtune::extras::Extras;
 use fieldtune::head::Head;
@@ -24,11 +25,11 @@ use crate::args::{
 /// Seconds of search when the user sets none.
 const DEFAULT_TIME: Duration = Duration::from_secs(60);
 
-/// A session for training.
+/// A session for training the head that is to be at `output`, if it is to be anywhere.
 ///
 /// # Errors
 /// When the backbone or the cache cannot be opened, or flags contradict each other.
-pub fn training(args: &TrainingArgs) -> Result<Session> {
+pub fn training(args: &TrainingArgs, output: Option<&Path>) -> Result<Session> {
     let cache_is_off = args.backbone.cache.as_deref() == Some(Path::new("off"));
     if args.resume && cache_is_off {
         let what = "--resume takes features from the cache; leave --cache off out";
@@ -43,6 +44,8 @@ pub fn training(args: &TrainingArgs) -> Result<Session> {
     settings.reproducible = args.reproducible;
     settings.false_alarms = args.false_alarms;
     settings.window_seconds = args.window.map(|window| window.as_secs_f32());
+    let interval = args.checkpoint_every.unwrap_or(USUAL_INTERVAL);
+    settings.checkpoints = output.map(|head| Checkpoints::beside(head, interval, args.resume));
     session(&args.backbone, settings)
 }
 

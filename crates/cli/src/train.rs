@@ -21,7 +21,7 @@ use crate::{print, settings};
 /// # Errors
 /// Whatever went wrong; then nothing is written.
 pub fn run(args: &TrainArgs) -> Result<()> {
-    let session = settings::training(&args.training)?;
+    let session = settings::training(&args.training, Some(&args.output))?;
     store::require_writable(&args.output)?;
     let lock = Lock::take(&args.output)?;
     if let Some(report) = &args.report {
@@ -67,7 +67,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 /// # Errors
 /// `OverBudget` when it is more than `--memory`.
 pub fn plan(args: &PlanArgs) -> Result<()> {
-    let session = settings::training(&args.training)?;
+    let session = settings::training(&args.training, None)?;
     let set = settings::samples(&args.samples, &args.training.backbone)?;
     let forecast = session.forecast(&set)?;
     if let Some(limit_bytes) = args.training.memory {
@@ -132,6 +132,11 @@ fn notes(outcome: &Outcome, saved: &Saved) {
     if let Some(error) = &saved.record_failure {
         print::note(&format_args!("this head cannot grow later: {error}"));
     }
+    if let Some(error) = &outcome.checkpoint_failure {
+        print::note(&format_args!(
+            "an interrupted run could not have gone on: {error}"
+        ));
+    }
     if let Some(error) = &outcome.cache_failure {
         print::note(&format_args!("features could not be kept: {error}"));
     }
@@ -168,6 +173,7 @@ pub fn document(outcome: &Outcome, head: &Path, report: Option<&Path>) -> Value 
         "cv": cv,
         "curve": curve(outcome),
         "grown": outcome.grown,
+        "resumed": outcome.resumed,
         "recipe": outcome.found.recipe,
         "recipe_text": outcome.found.recipe.to_string(),
         "tried": tried,
@@ -203,6 +209,10 @@ pub fn summary(outcome: &Outcome, head: &Path, file_bytes: u64, report: Option<&
         outcome.head.labels.len(),
         outcome.head.labels.join(", ")
     );
+    if let Some(resumed) = &outcome.resumed {
+        let (folds, epochs) = (resumed.folds, resumed.epochs);
+        out += &format!("went on after {folds} folds and {epochs} epochs of a run cut short\n");
+    }
     if let Some(grown) = &outcome.grown {
         out += &format!(
             "grown from {}: {} of its samples from the cache, {} given again, {} new\n",

@@ -15,9 +15,10 @@
 use crate::random::Random;
 use core::ops::Range;
 use fieldtune_kernels::sqrt;
+use serde::{Deserialize, Serialize};
 
 /// How to perturb.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Adversary {
     /// Length of the perturbation, relative to |h|.
     pub epsilon: f32,
@@ -66,7 +67,7 @@ impl Adversary {
 }
 
 /// How epsilon rises.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rise {
     /// In a straight line.
     #[default]
@@ -76,7 +77,7 @@ pub enum Rise {
 }
 
 /// Which layers' inputs are perturbed, among those that have a weight matrix.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Middle {
     /// Every one.
     #[default]

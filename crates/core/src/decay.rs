@@ -27,9 +27,10 @@
 //! `sqrt(n_(l+1) n_(l-1)) / n_l`.
 
 use fieldtune_kernels::sqrt;
+use serde::{Deserialize, Serialize};
 
 /// Where the coefficients come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
     /// No decay.
     None,
@@ -44,7 +45,7 @@ pub enum Mode {
 }
 
 /// Decay as the user asks for it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decay {
     /// Where the coefficients come from.
     pub mode: Mode,

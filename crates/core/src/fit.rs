@@ -1,10 +1,11 @@
 //! The loop over the samples: order, schedule, the held-out samples that say when to
-//! stop. One step is in `train.rs`.
+//! stop, and going on after a cut. One step is in `train.rs`.
 
 use crate::Error;
 use crate::decay::Mode;
 use crate::optimizer::Schedule;
 use crate::train::Trainer;
+use serde::{Deserialize, Serialize};
 
 /// Batches that the measured decay looks at before the first update.
 const MEASURED_BATCHES: usize = 8;
@@ -21,6 +22,51 @@ pub trait Samples {
 
     /// Writes sample `index`'s features `[F]` and returns its label.
     fn read(&self, index: usize, features: &mut [f32]) -> u16;
+}
+
+/// How long to train.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Course {
+    /// Passes over all samples, at most.
+    pub epochs: u32,
+    /// Peak of the learning rate.
+    pub learning_rate: f32,
+    /// Epochs without a smaller loss on held-out samples after which training stops;
+    /// `None` trains to the end and looks at no held-out sample.
+    pub patience: Option<u32>,
+}
+
+/// The caller's space for [`fit_resumable`].
+pub struct Space<'s> {
+    /// `[N]`.
+    pub order: &'s mut [u32],
+    /// `[B]`.
+    pub labels: &'s mut [u16],
+}
+
+/// Where a training stands between two epochs. With the order of the samples and what
+/// [`Trainer::kept`] gives it is all that the rest of the training depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    epochs: u32,
+    loss: f32,
+    best: f32,
+    waited: u32,
+    step: u32,
+    trainer: crate::train::State,
+}
+
+impl Position {
+    const START: (u32, f32, f32, u32) = (0, 0.0, f32::INFINITY, 0);
+
+    pub(crate) fn trainer(&self) -> &crate::train::State {
+        &self.trainer
+    }
+
+    /// Epochs done.
+    pub fn epochs(&self) -> u32 {
+        self.epochs
+    }
 }
 
 /// Trains for `epochs` passes over all samples in random order, the learning rate
@@ -40,13 +86,20 @@ pub fn fit(
     order: &mut [u32],
     labels: &mut [u16],
 ) -> Result<f32, Error> {
-    let mut run = Run::new(trainer, samples, epochs, learning_rate, order, labels)?;
-    let mut last = 0.0;
-    for _ in 0..epochs {
-        last = run.epoch(trainer, samples)?;
-    }
-    trainer.take_average()?;
-    Ok(last)
+    let course = Course {
+        epochs,
+        learning_rate,
+        patience: None,
+    };
+    let sets = [samples, samples];
+    fit_resumable(
+        trainer,
+        sets,
+        &course,
+        Space { order, labels },
+        None,
+        &mut |_, _, _| {},
+    )
 }
 
 /// As [`fit`], but judges `held_out` after every epoch, keeps the parameters (or their
@@ -54,41 +107,88 @@ pub fn fit(
 /// one, and ends with the best. Returns that smallest loss.
 ///
 /// # Errors
-/// As [`fit`], and [`Error::LayerTable`] without `keep_best` in the options or without
-/// held-out samples.
+/// As [`fit_resumable`].
 #[expect(clippy::too_many_arguments, reason = "fit's and two more")]
-pub fn fit_stopping_early(
+pub fn fit_stopping_early<S: Samples>(
     trainer: &mut Trainer<'_>,
-    samples: &impl Samples,
-    held_out: &impl Samples,
+    samples: &S,
+    held_out: &S,
     patience: u32,
     epochs: u32,
     learning_rate: f32,
     order: &mut [u32],
     labels: &mut [u16],
 ) -> Result<f32, Error> {
-    if !trainer.options.keep_best || held_out.is_empty() {
+    let course = Course {
+        epochs,
+        learning_rate,
+        patience: Some(patience),
+    };
+    let (sets, space) = ([samples, held_out], Space { order, labels });
+    fit_resumable(trainer, sets, &course, space, None, &mut |_, _, _| {})
+}
+
+/// As [`fit`], of `[training, held-out]` samples, from where an earlier training stood.
+/// After every epoch but the last `keep` is given what is needed to go on from there:
+/// the trainer, the order of the samples and the position.
+///
+/// With patience it stops early, as [`fit_stopping_early`] does.
+///
+/// To go on, `space.order` holds the order kept and the trainer was put back with
+/// [`Trainer::put_back`].
+///
+/// # Errors
+/// As [`fit`], and [`Error::LayerTable`] with patience but without `keep_best` in the
+/// options or without held-out samples.
+pub fn fit_resumable<S: Samples>(
+    trainer: &mut Trainer<'_>,
+    [samples, held_out]: [&S; 2],
+    course: &Course,
+    space: Space<'_>,
+    from: Option<&Position>,
+    keep: &mut dyn FnMut(&Trainer<'_>, &[u32], &Position),
+) -> Result<f32, Error> {
+    if course.patience.is_some() && (!trainer.options.keep_best || held_out.is_empty()) {
         return Err(Error::LayerTable);
     }
-    let mut run = Run::new(trainer, samples, epochs, learning_rate, order, labels)?;
-    let (mut best, mut waited) = (f32::INFINITY, 0);
-    for _ in 0..epochs {
-        run.epoch(trainer, samples)?;
-        trainer.swap_average()?;
-        let loss = run.judge(trainer, held_out)?;
-        if loss < best {
-            (best, waited) = (loss, 0);
-            trainer.keep_best()?;
-        } else {
-            waited += 1;
+    let mut run = Run::new(trainer, samples, course, space, from)?;
+    let (first, mut loss, mut best, mut waited) = from.map_or(Position::START, |from| {
+        (from.epochs, from.loss, from.best, from.waited)
+    });
+    for epoch in first..course.epochs {
+        loss = run.epoch(trainer, samples)?;
+        if let Some(patience) = course.patience {
+            trainer.swap_average()?;
+            let judged = run.judge(trainer, held_out)?;
+            if judged < best {
+                (best, waited) = (judged, 0);
+                trainer.keep_best()?;
+            } else {
+                waited += 1;
+            }
+            trainer.swap_average()?;
+            if waited >= patience {
+                break;
+            }
         }
-        trainer.swap_average()?;
-        if waited >= patience {
-            break;
+        if epoch + 1 < course.epochs {
+            let position = Position {
+                epochs: epoch + 1,
+                loss,
+                best,
+                waited,
+                step: run.step,
+                trainer: trainer.state(),
+            };
+            keep(trainer, run.order, &position);
         }
     }
-    trainer.take_best()?;
-    Ok(best)
+    if course.patience.is_some() {
+        trainer.take_best()?;
+        return Ok(best);
+    }
+    trainer.take_average()?;
+    Ok(loss)
 }
 
 /// What stays the same over the epochs, and where training is.
@@ -103,11 +203,11 @@ impl<'s> Run<'s> {
     fn new(
         trainer: &mut Trainer<'_>,
         samples: &impl Samples,
-        epochs: u32,
-        learning_rate: f32,
-        order: &'s mut [u32],
-        labels: &'s mut [u16],
+        course: &Course,
+        space: Space<'s>,
+        from: Option<&Position>,
     ) -> Result<Self, Error> {
+        let Space { order, labels } = space;
         let (count, batch) = (samples.len(), trainer.plan.batch);
         if order.len() < count || labels.len() < batch {
             return Err(Error::NoRoom {
@@ -116,23 +216,18 @@ impl<'s> Run<'s> {
             });
         }
         let order = &mut order[..count];
-        for (position, index) in order.iter_mut().enumerate() {
-            *index = position as u32;
-        }
-        trainer.start_here()?;
-        trainer.prepare_decay();
-        if trainer.options.decay.mode == Mode::Measured {
-            trainer.random.shuffle(order);
-            trainer.clear_gradients()?;
-            for rows in order.chunks(batch).take(MEASURED_BATCHES) {
-                let labels = gather(trainer, samples, rows, labels);
-                trainer.clean_gradients(labels)?;
+        if from.is_none() {
+            for (position, index) in order.iter_mut().enumerate() {
+                *index = position as u32;
             }
-            trainer.measure_decay();
+            start(trainer, samples, order, labels)?;
+        } else if order.iter().any(|index| *index as usize >= count) {
+            return Err(Error::LayerTable);
         }
-        let steps = epochs.saturating_mul(count.div_ceil(batch.max(1)) as u32);
+        let steps = count.div_ceil(batch.max(1)) as u32;
+        let steps = course.epochs.saturating_mul(steps);
         let schedule = Schedule {
-            learning_rate,
+            learning_rate: course.learning_rate,
             warm_up_steps: steps / 10,
             steps,
         };
@@ -140,7 +235,7 @@ impl<'s> Run<'s> {
             order,
             labels,
             schedule,
-            step: 0,
+            step: from.map_or(0, |from| from.step),
         })
     }
 
@@ -174,6 +269,27 @@ impl<'s> Run<'s> {
         }
         Ok(sum / count as f32)
     }
+}
+
+/// What comes before the first epoch.
+fn start(
+    trainer: &mut Trainer<'_>,
+    samples: &impl Samples,
+    order: &mut [u32],
+    labels: &mut [u16],
+) -> Result<(), Error> {
+    trainer.start_here()?;
+    trainer.prepare_decay();
+    if trainer.options.decay.mode == Mode::Measured {
+        trainer.random.shuffle(order);
+        trainer.clear_gradients()?;
+        for rows in order.chunks(trainer.plan.batch).take(MEASURED_BATCHES) {
+            let labels = gather(trainer, samples, rows, labels);
+            trainer.clean_gradients(labels)?;
+        }
+        trainer.measure_decay();
+    }
+    Ok(())
 }
 
 fn gather<'l>(

@@ -27,7 +27,7 @@ pub const MAX_LABEL_BYTES: usize = 200;
 pub const HEADER_BYTES: usize = 20;
 
 const MAGIC: [u8; 8] = *b"FTHEAD\r\n";
-const CHECKSUM: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
+pub(crate) const CHECKSUM: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 
 /// Numbers as they stand in the file: f32, little-endian, one after another.
 #[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -83,7 +83,7 @@ impl core::fmt::Debug for Floats<'_> {
 
 /// Which features the head was trained on. Another backbone, cut or
 /// preprocessing gives other features, so all must match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backbone<'a> {
     /// The manifest's name, for messages.
     pub name: &'a str,
@@ -115,7 +115,7 @@ pub struct CrossValidation {
 }
 
 /// How the head was made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Trained<'a> {
     /// Version of the program.
     pub program: &'a str,
@@ -130,21 +130,17 @@ pub struct Trained<'a> {
 }
 
 /// A head, its parts borrowed from the file's bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Head<'a> {
     /// The class names, in the order of the outputs.
-    #[serde(borrow)]
     pub labels: heapless::Vec<&'a str, MAX_CLASSES>,
     /// What made the features.
-    #[serde(borrow)]
     pub backbone: Backbone<'a>,
     /// What happens to them first.
-    #[serde(borrow)]
     pub transform: Transform<'a>,
     /// The layer table.
     pub layers: heapless::Vec<Layer, MAX_LAYERS>,
     /// Weights and biases, where [`Network::weights`] says.
-    #[serde(borrow)]
     pub parameters: Floats<'a>,
     /// Logits are divided by this before the softmax.
     pub temperature: f32,
@@ -152,7 +148,6 @@ pub struct Head<'a> {
     /// know their class means have 0 and judge by [`Self::unknown`].
     pub unknown_below: f32,
     /// Where it comes from.
-    #[serde(borrow)]
     pub trained: Trained<'a>,
     /// What tells samples of no class; after all other fields in the file.
     #[serde(skip)]
@@ -170,19 +165,33 @@ impl<'a> Head<'a> {
     /// [`Error::Checksum`], [`Error::Content`], or those of [`Network::new`].
     pub fn decode(file: &'a [u8]) -> Result<Self, Error> {
         let (format, payload) = checked_payload(file)?;
-        let (mut head, mut rest) =
-            postcard::take_from_bytes::<Self>(payload).map_err(|_| Error::Content)?;
-        if format >= WITH_UNKNOWN {
-            let found = postcard::take_from_bytes::<(Unknown<'a>, Sets<'a>)>(rest);
-            let more;
-            (more, rest) = found.map_err(|_| Error::Content)?;
-            (head.unknown, head.sets) = more;
-        }
-        if !rest.is_empty() {
-            return Err(Error::Content);
-        }
+        let mut head = Self::default();
+        head.read(format, payload)?;
         head.check()?;
         Ok(head)
+    }
+
+    /// Reads field by field, in the file's order: a head read as one takes four times its
+    /// room on the stack, which microcontrollers do not have.
+    fn read(&mut self, format: u16, payload: &'a [u8]) -> Result<(), Error> {
+        let rest = &mut &*payload;
+        take_into(&mut self.labels, rest)?;
+        take_into(&mut self.backbone, rest)?;
+        take_into(&mut self.transform, rest)?;
+        take_into(&mut self.layers, rest)?;
+        take_into(&mut self.parameters, rest)?;
+        take_into(&mut self.temperature, rest)?;
+        take_into(&mut self.unknown_below, rest)?;
+        take_into(&mut self.trained, rest)?;
+        if format >= WITH_UNKNOWN {
+            take_into(&mut self.unknown, rest)?;
+            take_into(&mut self.sets, rest)?;
+        }
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Content)
+        }
     }
 
     /// Writes the head file into `buffer` and returns the part used.
@@ -252,6 +261,18 @@ impl<'a> Head<'a> {
             && self.sets.is_sound(self.labels.len());
         if sound { Ok(()) } else { Err(Error::Content) }
     }
+}
+
+/// Reads the value that `bytes` begin with, and leaves what follows it there. One place for
+/// each kind of value: inlined, all would be on the stack at once.
+#[inline(never)]
+pub(crate) fn take_into<'a, T: Deserialize<'a>>(
+    place: &mut T,
+    bytes: &mut &'a [u8],
+) -> Result<(), Error> {
+    let (value, rest) = postcard::take_from_bytes(bytes).map_err(|_| Error::Content)?;
+    (*place, *bytes) = (value, rest);
+    Ok(())
 }
 
 /// Whether a class label can stand in a head file: 1 to [`MAX_LABEL_BYTES`] bytes,

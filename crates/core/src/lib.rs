@@ -6,6 +6,10 @@
 //! ([`optimizer`]), features perturbed by the [`adversary`] are trained along
 //! ([`train`]), and the result is written as one file ([`head`]).
 //!
+//! A microcontroller does all of that for a host at a serial line: [`link`] is what they
+//! say, [`device`] what it does, [`sensor`] the features of windows that it can measure
+//! itself.
+//!
 //! Nothing here allocates. The caller gives one arena, `&mut [f32]`, whose exact
 //! size the memory [`plan`] computes from the layer table, the batch size and
 //! the optimiser. Wrong shapes are found when the plan is built, not when
@@ -25,12 +29,14 @@
 
 pub mod adversary;
 pub mod decay;
+pub mod device;
 mod error;
 mod fit;
 pub mod fold;
 pub mod head;
 mod layer;
 mod layers;
+pub mod link;
 pub mod loss;
 pub mod network;
 pub mod optimizer;
@@ -39,6 +45,7 @@ pub mod plan;
 pub mod predict;
 pub mod prototype;
 pub mod random;
+pub mod sensor;
 pub mod sets;
 pub mod structural;
 mod tensors;

@@ -7,9 +7,10 @@
 //! numbers below 1e-38.
 
 use fieldtune_kernels::sqrt;
+use serde::{Deserialize, Serialize};
 
 /// The rule, with its constants.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Optimizer {
     /// With `g = dw + lambda w`: `v = momentum v + g`, `w -= learning_rate v`.
     Sgd {

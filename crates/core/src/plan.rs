@@ -160,6 +160,17 @@ impl Plan {
         Ok(plan)
     }
 
+    /// What must not change between two steps.
+    pub(crate) fn kept_between_steps(&self) -> [Span; 5] {
+        [
+            self.parameters,
+            self.state,
+            self.anchor,
+            self.average,
+            self.best,
+        ]
+    }
+
     /// Length of the arena in f32 elements.
     pub fn elements(&self) -> usize {
         self.elements

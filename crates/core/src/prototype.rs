@@ -16,11 +16,16 @@ pub fn class_means(features: &[f32], labels: &[u16], means: &mut [f32], counts: 
             continue;
         };
         *count += 1;
-        // The running mean needs no second pass and cannot overflow.
-        let share = 1.0 / *count as f32;
-        for (mean, value) in mean.iter_mut().zip(row) {
-            *mean += share * (value - *mean);
-        }
+        add_to_mean(mean, *count, row.iter().copied());
+    }
+}
+
+/// Moves `mean` `[F]` to the mean of `count` rows, of which `row` is the last.
+pub fn add_to_mean(mean: &mut [f32], count: u32, row: impl Iterator<Item = f32>) {
+    // The running mean needs no second pass and cannot overflow.
+    let share = 1.0 / count as f32;
+    for (mean, value) in mean.iter_mut().zip(row) {
+        *mean += share * (value - *mean);
     }
 }
 
@@ -28,14 +33,20 @@ pub fn class_means(features: &[f32], labels: &[u16], means: &mut [f32], counts: 
 /// `-gain |x - m_k|^2 / 2` is, up to a term common to all classes,
 /// `gain m_k x - gain |m_k|^2 / 2`. `means` and `weights` `[K, F]`, `biases` `[K]`.
 pub fn imprint(means: &[f32], gain: f32, weights: &mut [f32], biases: &mut [f32]) {
-    let width = means.len() / biases.len().max(1);
-    for ((mean, row), bias) in means
-        .chunks_exact(width.max(1))
-        .zip(weights.chunks_exact_mut(width.max(1)))
-        .zip(biases)
-    {
+    for (weight, mean) in weights.iter_mut().zip(means) {
+        *weight = *mean;
+    }
+    scale_means(gain, weights, biases);
+}
+
+/// As [`imprint`], for means that stand where the weights will.
+pub fn scale_means(gain: f32, weights: &mut [f32], biases: &mut [f32]) {
+    let width = weights.len() / biases.len().max(1);
+    let rows = weights.chunks_exact_mut(width.max(1));
+    for (row, bias) in rows.zip(biases) {
         let mut square = 0.0;
-        for (weight, value) in row.iter_mut().zip(mean) {
+        for weight in row {
+            let value = *weight;
             *weight = gain * value;
             square += value * value;
         }

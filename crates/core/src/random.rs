@@ -2,9 +2,10 @@
 //! versions or machines, since head files depend on them.
 
 use fieldtune_kernels::{ln, sqrt};
+use serde::{Deserialize, Serialize};
 
 /// PCG-XSH-RR with 64 bits of state and 32 bits of output (O'Neill, 2014).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Random {
     state: u64,
 }

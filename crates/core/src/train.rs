@@ -3,7 +3,7 @@
 
 use crate::adversary::Adversary;
 use crate::decay::{self, Decay, Mode, norm};
-pub use crate::fit::{Samples, fit, fit_stopping_early};
+pub use crate::fit::{Course, Position, Samples, Space, fit, fit_resumable, fit_stopping_early};
 use crate::loss;
 use crate::network::{Layer, MAX_LAYERS, Network};
 use crate::optimizer::Optimizer;
@@ -13,6 +13,7 @@ use crate::random::Random;
 use crate::structural::{self, Inputs};
 use crate::{Error, Kernel};
 use fieldtune_kernels::sqrt;
+use serde::{Deserialize, Serialize};
 
 /// Memory of the online decay's running average.
 const ONLINE_MEMORY: f32 = 0.9;
@@ -111,6 +112,15 @@ pub struct Step {
     pub correct: usize,
 }
 
+/// What changes from step to step beside the arena.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    random: Random,
+    lambdas: heapless::Vec<f32, MAX_LAYERS>,
+    ratios: heapless::Vec<f32, MAX_LAYERS>,
+    steps: u32,
+}
+
 /// Training in progress: the arena with its plan, and what changes from step to
 /// step. Nothing in it allocates.
 pub struct Trainer<'a> {
@@ -199,6 +209,58 @@ impl<'a> Trainer<'a> {
     /// The same, to start from other weights.
     pub fn parameters_mut(&mut self) -> &mut [f32] {
         &mut self.arena.0[self.plan.parameters.range()]
+    }
+
+    /// The numbers in the arena that the next step depends on: parameters, optimiser state,
+    /// and the parameters at the start, their average and the best of them where there are
+    /// such.
+    pub fn kept(&self) -> impl Iterator<Item = &f32> {
+        let spans = self.plan.kept_between_steps();
+        spans
+            .into_iter()
+            .flat_map(|span| &self.arena.0[span.range()])
+    }
+
+    /// What else it depends on.
+    pub(crate) fn state(&self) -> State {
+        State {
+            random: self.random.clone(),
+            lambdas: self.lambdas.clone(),
+            ratios: self.ratios.clone(),
+            steps: self.steps,
+        }
+    }
+
+    /// Puts the trainer where one of the same network and options stood. `kept` are the
+    /// numbers that [`Self::kept`] gave.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`] when they are of another network or other options; the trainer
+    /// is then to be made again.
+    pub fn put_back(&mut self, position: &Position, kept: &[f32]) -> Result<(), Error> {
+        let state = position.trainer();
+        let spans = self.plan.kept_between_steps();
+        let need = spans.iter().map(|span| span.range().len()).sum();
+        let depth = self.lambdas.len();
+        if kept.len() != need || state.lambdas.len() != depth || state.ratios.len() != depth {
+            return Err(Error::NoRoom {
+                need,
+                have: kept.len(),
+            });
+        }
+        let mut kept = kept.iter();
+        for span in spans {
+            let place = self.arena.of(span)?;
+            place
+                .iter_mut()
+                .zip(&mut kept)
+                .for_each(|(to, from)| *to = *from);
+        }
+        self.random = state.random.clone();
+        self.lambdas.copy_from_slice(&state.lambdas);
+        self.ratios.copy_from_slice(&state.ratios);
+        self.steps = state.steps;
+        Ok(())
     }
 
     /// The gradients of the last pass, laid out as the parameters.

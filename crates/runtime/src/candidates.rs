@@ -4,6 +4,7 @@
 use fieldtune_core::decay::Mode;
 use fieldtune_core::optimizer::Optimizer;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::extras::Extras;
 use crate::recipe::{Lambda, Normalise, Recipe, Shape};
 use crate::tail::Pretrained;
@@ -101,6 +102,10 @@ fn defaults() -> Vec<Recipe> {
             recipe.normalise = Normalise::Length;
             recipe.whitening = None;
         }),
+        like(&|recipe| {
+            recipe.normalise = Normalise::Standard;
+            recipe.whitening = None;
+        }),
         like(&|recipe| recipe.shape = Shape::Prototype),
         like(&|recipe| recipe.lambda = Lambda::OverRows(10.0)),
         like(&|recipe| recipe.shape = Shape::Mlp(vec![128])),
@@ -155,6 +160,47 @@ fn of_tail(tail: &Pretrained) -> Recipe {
 }
 
 impl Wishes {
+    /// The recipe for a microcontroller, which sees one view of each sample and has no room
+    /// for whitening; of `batch` samples a step unless the user has fixed it.
+    ///
+    /// # Errors
+    /// `Usage` for heads that are not trained from their features alone.
+    pub fn for_device(&self, batch: usize) -> Result<Recipe> {
+        if self.tail || matches!(self.shape, Some(Shape::Prototype | Shape::Tail(_))) {
+            let what = "a device trains heads of dense layers only; give --head linear or mlp:H";
+            return Err(Error::new(ErrorKind::Usage, what));
+        }
+        let recipe = defaults().into_iter().next();
+        let recipe = recipe.map(|recipe| Recipe {
+            views: ViewSet::ORIGINAL,
+            whitening: None,
+            batch,
+            ..recipe
+        });
+        self.of_device(recipe)
+    }
+
+    /// As [`Wishes::for_device`], for windows of a sensor, whose few features differ in size.
+    ///
+    /// # Errors
+    /// As [`Wishes::for_device`].
+    pub fn for_windows(&self, batch: usize) -> Result<Recipe> {
+        let recipe = self.for_device(batch)?;
+        self.of_device(Some(Recipe {
+            normalise: Normalise::Standard,
+            epochs: 100,
+            lambda: Lambda::OverRows(5.0),
+            ..recipe
+        }))
+    }
+
+    fn of_device(&self, recipe: Option<Recipe>) -> Result<Recipe> {
+        recipe.map(|recipe| self.applied_to(recipe)).ok_or_else(|| {
+            let what = "there is no default recipe; this program is damaged";
+            Error::new(ErrorKind::Failed, what)
+        })
+    }
+
     /// The recipe with everything the user has fixed.
     fn applied_to(&self, mut recipe: Recipe) -> Recipe {
         if let Some(shape) = &self.shape {

@@ -58,18 +58,7 @@ impl Fitted {
         samples: &[usize],
         views: ViewSet,
     ) -> Self {
-        let length = (data.features as f32).sqrt();
         match normalise {
-            Normalise::Untouched => Self::default(),
-            Normalise::Length => Self {
-                length,
-                ..Self::default()
-            },
-            Normalise::RootLength => Self {
-                length,
-                signed_root: true,
-                ..Self::default()
-            },
             Normalise::Standard => {
                 let (mean, scale) = moments(data, samples, views);
                 let bytes = |values: Vec<f64>| {
@@ -84,6 +73,24 @@ impl Fitted {
                     ..Self::default()
                 }
             }
+            other => Self::by_length(other, data.features),
+        }
+    }
+
+    /// For what takes no numbers from the samples; the default for what does.
+    pub(crate) fn by_length(normalise: Normalise, features: usize) -> Self {
+        let length = (features as f32).sqrt();
+        match normalise {
+            Normalise::Untouched | Normalise::Standard => Self::default(),
+            Normalise::Length => Self {
+                length,
+                ..Self::default()
+            },
+            Normalise::RootLength => Self {
+                length,
+                signed_root: true,
+                ..Self::default()
+            },
         }
     }
 }

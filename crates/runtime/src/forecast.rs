@@ -16,11 +16,12 @@ use fieldtune_core::unknown::MAX_DIRECTIONS;
 use serde::Serialize;
 
 use crate::backbone::{Backbone, Worker};
+use crate::basis::{self, Basis};
 use crate::budget::{MemoryParts, current_rss_bytes, peak_rss_bytes};
 use crate::cache::Cache;
 use crate::candidates;
 use crate::curve::measure::fits as curve_fits;
-use crate::data::Data;
+use crate::data::{Data, Rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::LazyBackbone;
 use crate::preprocess::{self, View};
@@ -196,6 +197,8 @@ impl Job {
             let once = Whitening::peak_bytes(rows, width);
             memory.add("whitening", threads * once);
         }
+        let once = Basis::peak_bytes(self.samples * self.views, self.features);
+        memory.add("coordinates", threads * once);
         if let Some(tail) = self.recipes.iter().find_map(Recipe::tail) {
             // The features that the tail gives before it is trained, twice, and a linear
             // head's training on them, made before its own arena.
@@ -229,9 +232,13 @@ impl Job {
             classes: self.classes,
         };
         let (mut search, mut train) = (0.0, 0.0f64);
+        let narrowing = basis_seconds(rows, self.features, self.kernel);
         let curve_limit = (settings.time / CURVE_SHARE).as_secs_f64();
         for recipe in &self.recipes {
-            let once = training_seconds(recipe, self.features, self.classes, rows, self.kernel)?;
+            let narrowing = narrowing.filter(|_| recipe.stays_in_span());
+            let width = narrowing.map_or(self.features, |_| rows);
+            let once = training_seconds(recipe, width, self.classes, rows, self.kernel)?;
+            let once = once + narrowing.unwrap_or(0.0);
             search += once * fits(&data, self.recipes.len()) as f64
                 / (self.threads * self.recipes.len()) as f64;
             train = train.max(once);
@@ -355,6 +362,24 @@ fn recording_bytes(sound: &Sound, stated: decode::Stated) -> u64 {
     (seconds * second_bytes) as u64
 }
 
+/// Seconds that it takes to find the coordinates of so many rows; `None` where that is not
+/// done.
+fn basis_seconds(rows: usize, features: usize, kernel: Kernel) -> Option<f64> {
+    if !basis::pays(rows, features) {
+        return None;
+    }
+    let mut random = Random::new(0);
+    let values = (0..rows * features).map(|_| random.uniform());
+    let made_up = Rows {
+        values: values.collect(),
+        labels: vec![0; rows],
+        features,
+    };
+    let start = Instant::now();
+    let found = Basis::of(&made_up, kernel);
+    found.map(|_| start.elapsed().as_secs_f64())
+}
+
 /// Seconds of one training on all samples, from a few steps on made-up features.
 fn training_seconds(
     recipe: &Recipe,
@@ -369,15 +394,6 @@ fn training_seconds(
     let rows = recipe.batch;
     let values: Vec<f32> = (0..rows * features).map(|i| (i % 7) as f32).collect();
     let labels: Vec<u16> = (0..rows).map(|i| (i % classes) as u16).collect();
-    let data = Data {
-        views: &[&values],
-        held: ViewSet::ORIGINAL,
-        labels: &labels,
-        groups: &[],
-        features,
-        classes,
-    };
-    let all: Vec<usize> = (0..rows).collect();
     let mut short = Recipe {
         epochs: 4,
         least_steps: 0,
@@ -386,7 +402,25 @@ fn training_seconds(
     // All epochs are to be timed.
     short.extras.early_stopping = None;
     let start = Instant::now();
-    recipe::train(&short, &data, &all, 0, kernel)?;
+    if recipe.stays_in_span() {
+        let rows = Rows {
+            values,
+            labels,
+            features,
+        };
+        recipe::train_on_rows(&short, &rows, classes, kernel)?;
+    } else {
+        let data = Data {
+            views: &[&values],
+            held: ViewSet::ORIGINAL,
+            labels: &labels,
+            groups: &[],
+            features,
+            classes,
+        };
+        let all: Vec<usize> = (0..rows).collect();
+        recipe::train(&short, &data, &all, 0, kernel)?;
+    }
     let step = start.elapsed().as_secs_f64() / 4.0;
     Ok(step * f64::from(recipe.epochs_for(samples)) * samples.div_ceil(rows) as f64)
 }

@@ -141,8 +141,13 @@ impl Session {
         let kept = folder.map_or(Ok(()), |folder| {
             outcome.record.save(&store, folder, &digest)
         });
+        let head_bytes = outcome.head.save_locked(path, lock)?;
+        if let Some(checkpoints) = &self.settings().checkpoints {
+            // One that stays is of a job that ended: another job does not use it.
+            let _ = store.remove(&checkpoints.path);
+        }
         Ok(Saved {
-            head_bytes: outcome.head.save_locked(path, lock)?,
+            head_bytes,
             record_failure: kept.err(),
         })
     }

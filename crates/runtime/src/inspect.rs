@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use crate::backbone::Broken;
-use crate::backbone::{self, Graph, GraphNode, Question, Tap, lone_tensors, no_positions};
+use crate::backbone::{self, Graph, GraphNode, Question, Tap, lone_tensors, not_so_shaped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Input, Layout};
 use crate::tail::draft;
@@ -191,8 +191,8 @@ pub fn inspect_with(bytes: &[u8], file: &Path, wishes: &Wishes<'_>) -> Result<In
     let default = wishes.default_cut.filter(usable);
     found.suggestions = suggest(&found.cuts, default);
     if !answer.cut.is_empty() {
-        if let Some(tap) = without_positions(&answer.graph, &answer.cut) {
-            return Err(no_positions(file, tap));
+        if let Some(tap) = wrongly_shaped(&answer.graph, &answer.cut) {
+            return Err(not_so_shaped(file, tap));
         }
         let cut = joined(&answer.graph, &answer.cut).ok_or_else(|| {
             let cut = named(&answer.cut);
@@ -333,8 +333,8 @@ fn shape_of<'a>(graph: &'a Graph, tap: &Tap) -> Option<&'a [usize]> {
     graph.tensors.get(&tap.tensor)?.shape.as_deref()
 }
 
-/// The first of `taps` that has no positions to take a mean over.
-fn without_positions<'a>(graph: &Graph, taps: &'a [Tap]) -> Option<&'a Tap> {
+/// The first of `taps` that has not the shape which its suffix asks for.
+fn wrongly_shaped<'a>(graph: &Graph, taps: &'a [Tap]) -> Option<&'a Tap> {
     taps.iter()
         .find(|tap| shape_of(graph, tap).is_some_and(|shape| tap.shape(shape).is_none()))
 }

@@ -11,6 +11,7 @@
 //! which labels one is surely among, [`suspects`] which samples to look at. [`session`] is
 //! the whole job, [`growing`] the job once more with more samples, [`forecast`] says
 //! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
+//! [`device`] does it on a microcontroller at a serial port.
 //! [`watch`] gives files that appear in a folder their turn, [`mod@bench`] measures this
 //! machine, [`doctor`] says what would go wrong on it.
 //! [`store`] is the one place that writes files, [`versions`] keeps the heads that were
@@ -28,12 +29,15 @@
 #![forbid(unsafe_code)]
 
 pub mod backbone;
+mod basis;
 pub mod bench;
 pub mod budget;
 pub mod cache;
 pub mod candidates;
+pub mod checkpoint;
 pub mod curve;
 pub mod data;
+pub mod device;
 pub mod doctor;
 pub mod error;
 pub mod evaluation;

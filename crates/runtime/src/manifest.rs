@@ -240,6 +240,20 @@ impl Manifest {
         manifest_path.with_file_name(&self.file)
     }
 
+    /// The SHA-256 that the manifest states; `None` where it states none.
+    pub fn stated_sha256(&self) -> Option<[u8; 32]> {
+        let mut digest = [0; 32];
+        let text = self.sha256.as_bytes();
+        if text.len() != 2 * digest.len() {
+            return None;
+        }
+        for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).ok()?;
+            *byte = u8::from_str_radix(pair, 16).ok()?;
+        }
+        Some(digest)
+    }
+
     /// SHA-256 of the ONNX file's bytes, compared with the manifest's when it has one.
     ///
     /// # Errors

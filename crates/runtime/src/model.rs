@@ -125,7 +125,10 @@ mod tests {
             .cut_at(&model.manifest().default_cut)
             .expect("matches its manifest");
         assert_eq!(backbone.cut(), model.manifest().default_cut);
-        assert_eq!(backbone.features(&Cache::off()), Ok(3104));
-        assert!(Model::embedded_bytes().len() > 9_000_000);
+        assert_eq!(backbone.features(&Cache::off()), Ok(4104));
+        let bytes = Model::embedded_bytes();
+        let stated = model.manifest().stated_sha256();
+        let found = model.manifest().verify(bytes, Path::new("embedded"));
+        assert_eq!(found.ok(), stated);
     }
 }

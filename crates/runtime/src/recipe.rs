@@ -10,10 +10,12 @@ use fieldtune_core::optimizer::Optimizer;
 use fieldtune_core::plan::Plan;
 use fieldtune_core::predict;
 use fieldtune_core::prototype::{class_means, imprint};
-use fieldtune_core::train::{Options, Trainer, fit, fit_stopping_early};
+use fieldtune_core::train::{Course, Options, Position, Space, Trainer, fit_resumable};
 use fieldtune_core::transform::Transform;
 use serde::Serialize;
 
+use crate::basis::Basis;
+use crate::checkpoint::Checkpoint;
 use crate::data::{Data, Fitted, Rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extras::{self, Extras};
@@ -215,6 +217,13 @@ impl Recipe {
         Network::mlp(features, hidden, classes).map_err(refused)
     }
 
+    /// Whether training never leaves the space of the rows, so that coordinates in it do:
+    /// one linear layer that starts from class means, and moves by plain gradients.
+    pub(crate) fn stays_in_span(&self) -> bool {
+        let linear = matches!(self.shape, Shape::Prototype | Shape::Linear);
+        linear && matches!(self.optimizer, Optimizer::Sgd { .. })
+    }
+
     /// The pretrained layers, if it trains any.
     pub fn tail(&self) -> Option<&Pretrained> {
         match &self.shape {
@@ -296,6 +305,21 @@ pub fn train(
     seed: u64,
     kernel: Kernel,
 ) -> Result<Trained> {
+    train_from(recipe, data, samples, seed, kernel, None)
+}
+
+/// As [`train`], from where the checkpoint says that it stood, and kept there on the way.
+///
+/// # Errors
+/// As [`train`].
+pub(crate) fn train_from(
+    recipe: &Recipe,
+    data: &Data<'_>,
+    samples: &[usize],
+    seed: u64,
+    kernel: Kernel,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<Trained> {
     let network = recipe.network(data.features, data.classes)?;
     let stops = recipe.extras.early_stopping.is_some() && recipe.shape != Shape::Prototype;
     let split = stops.then(|| extras::held_out(data, samples, seed));
@@ -305,8 +329,15 @@ pub fn train(
     };
     let views = recipe.views.intersection(data.held);
     let fitted = Fitted::new(recipe.normalise, data, &trained, views);
-    let mut rows = Rows::new(data, &trained, views, &fitted);
+    let wide = Rows::new(data, &trained, views, &fitted);
     let mut held_out = Rows::new(data, &held_out, views, &fitted);
+    // Held-out rows need not lie in the space of the others.
+    let narrows = recipe.stays_in_span() && held_out.labels.is_empty();
+    let basis = narrows.then(|| Basis::of(&wide, kernel)).flatten();
+    let (mut rows, wide) = match &basis {
+        Some(basis) => (basis.rows(&wide.labels), Some(wide)),
+        None => (wide, None),
+    };
     // A tail's features are whitened where its linear head is made.
     let whitening = recipe
         .whitening
@@ -316,8 +347,9 @@ pub fn train(
         whitening.apply(&mut rows.values);
         whitening.apply(&mut held_out.values);
     }
+    let inner = recipe.network(rows.features, data.classes)?;
     let start = match &recipe.shape {
-        Shape::Prototype | Shape::Linear => Some(prototype(&rows, &network)),
+        Shape::Prototype | Shape::Linear => Some(prototype(&rows, &inner, data.features)),
         Shape::Mlp(_) => None,
         Shape::Tail(tail) => {
             let start = training::start(recipe, tail, data, &trained, seed, kernel);
@@ -326,11 +358,26 @@ pub fn train(
     };
     let (mut parameters, arena_bytes) = match (&recipe.shape, start) {
         (Shape::Prototype, Some(start)) => (start, 0),
-        (_, start) => gradient(recipe, &network, [&rows, &held_out], start, seed, kernel)?,
+        (_, start) => {
+            let job = Gradient {
+                recipe,
+                network: &inner,
+                sets: [&rows, &held_out],
+                start,
+                checkpoint,
+            };
+            job.run(seed, kernel)?
+        }
     };
     if let Some(whitening) = &whitening {
         // The first layer takes the whitening over: prediction does not know of it.
-        whitening.fold(&mut parameters[network.weights(0)]);
+        whitening.fold(&mut parameters[inner.weights(0)]);
+    }
+    if let (Some(basis), Some(wide)) = (&basis, &wide) {
+        // A linear layer: its weights, then its biases.
+        let biases = parameters.split_off(inner.weights(0).end);
+        parameters = basis.lifted(&parameters, wide);
+        parameters.extend(biases);
     }
     Ok(Trained {
         network,
@@ -341,67 +388,112 @@ pub fn train(
     })
 }
 
-/// Class means as a linear head. Features have length sqrt(F), so distances between
-/// them are about that; the gain brings logits to the size where softmax is not flat.
-fn prototype(rows: &Rows, network: &Network) -> Vec<f32> {
+/// Class means as a linear head. `features` is F: features have length sqrt(F), so
+/// distances between them are about that; the gain brings logits to the size where softmax
+/// is not flat.
+pub(crate) fn prototype(rows: &Rows, network: &Network, features: usize) -> Vec<f32> {
     let classes = network.classes();
     let (mut means, mut counts) = (vec![0.0; classes * rows.features], vec![0; classes]);
     class_means(&rows.values, &rows.labels, &mut means, &mut counts);
     let mut parameters = vec![0.0; network.parameter_elements()];
     let (weights, biases) = parameters.split_at_mut(classes * rows.features);
-    imprint(
-        &means,
-        PROTOTYPE_GAIN / rows.features as f32,
-        weights,
-        biases,
-    );
+    imprint(&means, PROTOTYPE_GAIN / features as f32, weights, biases);
     parameters
 }
 
 /// Gain of class means over features of mean square one; the temperature fitted on
 /// held-out samples corrects it.
-const PROTOTYPE_GAIN: f32 = 20.0;
+pub(crate) const PROTOTYPE_GAIN: f32 = 20.0;
 
-fn gradient(
+/// Trains on rows as they are, for as long as `recipe` says; for its time only.
+///
+/// # Errors
+/// As [`train`].
+pub(crate) fn train_on_rows(
     recipe: &Recipe,
-    network: &Network,
-    [rows, held_out]: [&Rows; 2],
-    start: Option<Vec<f32>>,
-    seed: u64,
+    rows: &Rows,
+    classes: usize,
     kernel: Kernel,
-) -> Result<(Vec<f32>, u64)> {
-    let count = rows.labels.len();
-    let options = Options {
-        keep_best: !held_out.labels.is_empty(),
-        ..recipe.options(count, kernel)
+) -> Result<()> {
+    let none = Rows {
+        values: Vec::new(),
+        labels: Vec::new(),
+        features: rows.features,
     };
-    let plan = options.plan(network).map_err(refused)?;
-    let mut arena = vec![0.0; plan.elements()];
-    let mut trainer = Trainer::new(network, options, &mut arena, seed).map_err(refused)?;
-    if let Some(start) = start {
-        trainer.parameters_mut().copy_from_slice(&start);
-    }
-    let (mut order, mut labels) = (vec![0; count], vec![0; options.batch]);
-    let (order, labels) = (&mut order[..], &mut labels[..]);
-    let (epochs, rate) = (recipe.epochs_for(count), recipe.learning_rate);
-    let trained = match recipe.extras.early_stopping {
-        Some(patience) if options.keep_best => fit_stopping_early(
+    let job = Gradient {
+        recipe,
+        network: &recipe.network(rows.features, classes)?,
+        sets: [rows, &none],
+        start: None,
+        checkpoint: None,
+    };
+    job.run(0, kernel).map(drop)
+}
+
+/// A training by gradients.
+struct Gradient<'a> {
+    recipe: &'a Recipe,
+    network: &'a Network,
+    /// Training samples, and those held out for early stopping.
+    sets: [&'a Rows; 2],
+    /// The parameters at the start, if they are not drawn.
+    start: Option<Vec<f32>>,
+    checkpoint: Option<&'a Checkpoint>,
+}
+
+impl Gradient<'_> {
+    /// The trained parameters and the bytes of the arena.
+    fn run(&self, seed: u64, kernel: Kernel) -> Result<(Vec<f32>, u64)> {
+        let (recipe, [rows, held_out]) = (self.recipe, self.sets);
+        let count = rows.labels.len();
+        let options = Options {
+            keep_best: !held_out.labels.is_empty(),
+            ..recipe.options(count, kernel)
+        };
+        let plan = options.plan(self.network).map_err(refused)?;
+        let mut arena = vec![0.0; plan.elements()];
+        let mut trainer = Trainer::new(self.network, options, &mut arena, seed).map_err(refused)?;
+        if let Some(start) = &self.start {
+            trainer.parameters_mut().copy_from_slice(start);
+        }
+        let (mut order, mut labels) = (vec![0; count], vec![0; options.batch]);
+        let stood = self.checkpoint.and_then(Checkpoint::training);
+        // The checkpoint is this job's, so it fits; if it does not, training begins anew.
+        let stood = stood.filter(|stood| {
+            stood.order.len() == count && trainer.put_back(&stood.position, &stood.kept).is_ok()
+        });
+        if let Some(stood) = &stood {
+            order.copy_from_slice(&stood.order);
+        }
+        let course = Course {
+            epochs: recipe.epochs_for(count),
+            learning_rate: recipe.learning_rate,
+            patience: recipe.extras.early_stopping.filter(|_| options.keep_best),
+        };
+        let space = Space {
+            order: &mut order,
+            labels: &mut labels,
+        };
+        let from = stood.as_ref().map(|stood| &stood.position);
+        let mut keep = |trainer: &Trainer<'_>, order: &[u32], position: &Position| {
+            if let Some(checkpoint) = self.checkpoint {
+                checkpoint.keep_training(trainer, order, position);
+            }
+        };
+        fit_resumable(
             &mut trainer,
-            rows,
-            held_out,
-            patience,
-            epochs,
-            rate,
-            order,
-            labels,
-        ),
-        _ => fit(&mut trainer, rows, epochs, rate, order, labels),
-    };
-    trained.map_err(|error| {
-        let remedy = "lower --lambda or --adversarial, or look for samples with absurd values";
-        Error::new(ErrorKind::Failed, format_args!("{error}; {remedy}"))
-    })?;
-    Ok((trainer.parameters().to_vec(), plan.bytes()))
+            [rows, held_out],
+            &course,
+            space,
+            from,
+            &mut keep,
+        )
+        .map_err(|error| {
+            let remedy = "lower --lambda or --adversarial, or look for samples with absurd values";
+            Error::new(ErrorKind::Failed, format_args!("{error}; {remedy}"))
+        })?;
+        Ok((trainer.parameters().to_vec(), plan.bytes()))
+    }
 }
 
 impl Trained {

@@ -2,22 +2,24 @@
 //! Also what comes out on the way: honest probabilities of samples a head has not
 //! seen, from which accuracy, temperature and the threshold for unknowns follow.
 
+mod folds;
+
 use std::time::{Duration, Instant};
 
 use fieldtune_core::Kernel;
 use fieldtune_core::head::CrossValidation;
 use fieldtune_core::predict::probabilities;
-use fieldtune_core::random::Random;
 use libm::{exp, log};
 use rayon::prelude::*;
 
+use crate::checkpoint::{Checkpoint, Fold};
 use crate::data::Data;
 use crate::error::Result;
 use crate::evaluation::{Evaluation, evaluate, wilson};
 use crate::recipe::{Recipe, train};
+use folds::{ALWAYS_TRAINED, MAX_FOLDS};
+pub(crate) use folds::{Unit, fold_count, folds, units};
 
-/// Most folds of one split.
-const MAX_FOLDS: usize = 5;
 /// Below this many samples the split is repeated with other folds.
 const FEW_SAMPLES: usize = 60;
 /// From this many samples on one split is enough.
@@ -26,8 +28,6 @@ const MANY_SAMPLES: usize = 400;
 const REPEATS: u64 = 3;
 /// By how many standard errors another recipe must beat the default.
 const STANDARD_ERRORS: f64 = 1.5;
-/// A sample that is always trained on, never held out: its class has no other.
-const ALWAYS_TRAINED: usize = usize::MAX;
 
 /// What a search needs beside the candidates.
 #[derive(Clone, Copy)]
@@ -121,6 +121,19 @@ impl Search<'_> {
         candidates: &[Recipe],
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Found> {
+        self.run_from(candidates, progress, None)
+    }
+
+    /// As [`Search::run`], without judging again what the checkpoint has.
+    ///
+    /// # Errors
+    /// As [`Search::run`].
+    pub(crate) fn run_from(
+        &self,
+        candidates: &[Recipe],
+        progress: &(dyn Fn(usize, usize) + Sync),
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Found> {
         let start = Instant::now();
         let splits = self.splits(candidates.len());
         let mut found = Found {
@@ -143,7 +156,8 @@ impl Search<'_> {
                 if !in_time {
                     break;
                 }
-                let judged = self.try_one(&candidates[*index], folds, repeat)?;
+                let recipe = (&candidates[*index], *index);
+                let judged = self.try_one(recipe, folds, repeat, checkpoint)?;
                 outputs[*index].repeats.push(judged);
                 done += 1;
                 progress(done, all);
@@ -199,10 +213,24 @@ impl Search<'_> {
     }
 
     /// What heads of one recipe say about the held-out samples of one split.
-    fn try_one(&self, recipe: &Recipe, folds: &[usize], repeat: usize) -> Result<Judged> {
+    fn try_one(
+        &self,
+        (recipe, candidate): (&Recipe, usize),
+        folds: &[usize],
+        repeat: usize,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Judged> {
+        let judge = |fold: usize| {
+            let fold = Fold {
+                candidate: candidate as u32,
+                repeat: repeat as u32,
+                fold: fold as u32,
+            };
+            self.fold(recipe, folds, fold, checkpoint)
+        };
         let found: Vec<Judged> = (0..fold_count(folds))
             .into_par_iter()
-            .map(|fold| self.fold(recipe, folds, fold, repeat as u64))
+            .map(judge)
             .collect::<Result<_>>()?;
         let mut all = Judged::default();
         for (rows, logits) in found {
@@ -223,12 +251,26 @@ impl Search<'_> {
         HeldOut::judge(rows, labels, logits, self.data.classes, repeats)
     }
 
-    fn fold(&self, recipe: &Recipe, folds: &[usize], fold: usize, repeat: u64) -> Result<Judged> {
+    fn fold(
+        &self,
+        recipe: &Recipe,
+        folds: &[usize],
+        fold: Fold,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Judged> {
         let (held_out, trained): (Vec<usize>, Vec<usize>) =
-            (0..folds.len()).partition(|row| folds[*row] == fold);
-        let seed = self.seed.wrapping_add(1000 * repeat + fold as u64 + 1);
+            (0..folds.len()).partition(|row| folds[*row] == fold.fold as usize);
+        let known = checkpoint.and_then(|checkpoint| checkpoint.judged(fold));
+        if let Some(logits) = known.filter(|it| it.len() == held_out.len() * self.data.classes) {
+            return Ok((held_out, logits));
+        }
+        let number = 1000 * u64::from(fold.repeat) + u64::from(fold.fold) + 1;
+        let seed = self.seed.wrapping_add(number);
         let head = train(recipe, &self.data, &trained, seed, self.kernel)?;
         let logits = head.judge(&self.data, &held_out, self.kernel)?;
+        if let Some(checkpoint) = checkpoint {
+            checkpoint.keep_judged(fold, &logits);
+        }
         Ok((held_out, logits))
     }
 }
@@ -376,107 +418,6 @@ fn choose(tried: &[Tried], classes: usize) -> usize {
     chosen.0
 }
 
-/// Folds of a split that [`folds`] made.
-pub(crate) fn fold_count(folds: &[usize]) -> usize {
-    let held_out = folds.iter().filter(|fold| **fold != ALWAYS_TRAINED);
-    held_out.max().map_or(0, |fold| fold + 1)
-}
-
-/// A fold for each sample: groups stay whole, classes are spread evenly, and samples that
-/// alone stand for a class are never held out.
-pub(crate) fn folds(data: &Data<'_>, seed: u64) -> Vec<usize> {
-    let mut units = units(data, 0..data.len());
-    let mut per_class = vec![0; data.classes];
-    for unit in &units {
-        unit.classes(data)
-            .iter()
-            .for_each(|class| per_class[*class] += 1);
-    }
-    let several = per_class.iter().copied().filter(|count| *count > 1);
-    let count = several.min().unwrap_or(0).clamp(2, MAX_FOLDS);
-    Random::new(seed).shuffle(&mut units);
-    // Large groups first, so that small ones even out the folds.
-    units.sort_by_key(|unit| std::cmp::Reverse(unit.rows.len()));
-    let mut filled = vec![vec![0; data.classes]; count];
-    let mut folds = vec![ALWAYS_TRAINED; data.len()];
-    for unit in &units {
-        let classes = unit.classes(data);
-        if classes.iter().any(|class| per_class[*class] < 2) {
-            continue;
-        }
-        let size = |fold: &Vec<usize>| {
-            let alike: usize = classes.iter().map(|class| fold[*class]).sum();
-            (alike, fold.iter().sum::<usize>())
-        };
-        let fold = (0..count)
-            .min_by_key(|fold| size(&filled[*fold]))
-            .unwrap_or(0);
-        for row in &unit.rows {
-            folds[*row] = fold;
-            filled[fold][usize::from(data.labels[*row])] += 1;
-        }
-    }
-    train_every_class(data, &units, &mut folds);
-    folds
-}
-
-/// Where groups hold several classes, one fold may have got all samples of a class: its
-/// smallest such group is then always trained.
-fn train_every_class(data: &Data<'_>, units: &[Unit], folds: &mut [usize]) {
-    for class in 0..data.classes {
-        let of_class = |unit: &&Unit| unit.classes(data).contains(&class);
-        let mut its: Vec<&Unit> = units.iter().filter(of_class).collect();
-        its.sort_by_key(|unit| unit.rows.len());
-        let Some(first) = its.first().filter(|unit| {
-            let fold = folds[unit.rows[0]];
-            its.iter().all(|other| folds[other.rows[0]] == fold)
-        }) else {
-            continue;
-        };
-        first
-            .rows
-            .iter()
-            .for_each(|row| folds[*row] = ALWAYS_TRAINED);
-    }
-}
-
-/// Samples that must stay together, with the label most of them have.
-pub(crate) struct Unit {
-    pub label: usize,
-    /// Never empty.
-    pub rows: Vec<usize>,
-}
-
-impl Unit {
-    /// The classes of its samples, each once.
-    fn classes(&self, data: &Data<'_>) -> Vec<usize> {
-        let labels = self.rows.iter().map(|row| usize::from(data.labels[*row]));
-        let mut classes: Vec<usize> = labels.collect();
-        classes.sort_unstable();
-        classes.dedup();
-        classes
-    }
-}
-
-/// The groups among `rows`.
-pub(crate) fn units(data: &Data<'_>, rows: impl Iterator<Item = usize>) -> Vec<Unit> {
-    let mut by_group = std::collections::BTreeMap::<usize, Vec<usize>>::new();
-    for row in rows {
-        by_group.entry(data.group(row)).or_default().push(row);
-    }
-    let unit = |rows: Vec<usize>| {
-        let mut counts = vec![0u32; data.classes];
-        rows.iter()
-            .for_each(|row| counts[usize::from(data.labels[*row])] += 1);
-        let label = (0..data.classes)
-            .rev()
-            .max_by_key(|class| counts[*class])
-            .unwrap_or(0);
-        Unit { label, rows }
-    };
-    by_group.into_values().map(unit).collect()
-}
-
 /// -ln p(label) of every row, in nats.
 fn losses(logits: &[f32], labels: &[u16], classes: usize, temperature: f32) -> Vec<f64> {
     let rows = logits.chunks_exact(classes).zip(labels);
@@ -533,93 +474,9 @@ fn doubt(logits: &[f32], classes: usize, temperature: f32) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use fieldtune_core::random::Random;
+
     use super::*;
-
-    fn data<'a>(labels: &'a [u16], groups: &'a [usize], classes: usize) -> Data<'a> {
-        Data {
-            views: &[],
-            held: crate::views::ViewSet::ORIGINAL,
-            labels,
-            groups,
-            features: 1,
-            classes,
-        }
-    }
-
-    #[test]
-    fn folds_are_even_and_never_split_a_group() {
-        let labels: Vec<u16> = (0..60).map(|i| (i % 3) as u16).collect();
-        let groups: Vec<usize> = (0..60).map(|i| (i % 3) * 10 + i / 12).collect();
-        let data = data(&labels, &groups, 3);
-        let folds = folds(&data, 7);
-        assert_eq!(fold_count(&folds), 5);
-        for row in 0..60 {
-            for other in 0..60 {
-                assert!(groups[row] != groups[other] || folds[row] == folds[other]);
-            }
-        }
-        for fold in 0..5 {
-            for class in 0..3u16 {
-                let held = (0..60)
-                    .filter(|r| folds[*r] == fold && labels[*r] == class)
-                    .count();
-                assert_eq!(held, 4, "fold {fold} class {class}");
-            }
-        }
-    }
-
-    #[test]
-    fn groups_of_all_classes_are_held_out_whole() {
-        // Three speakers, four words each, an unequal number of times.
-        let labels: Vec<u16> = (0..60).map(|i| (i * 7 % 4) as u16).collect();
-        let groups: Vec<usize> = (0..60).map(|i| i / 7 % 3).collect();
-        for seed in 0..20 {
-            let folds = folds(&data(&labels, &groups, 4), seed);
-            assert_eq!(fold_count(&folds), 3);
-            for fold in 0..3 {
-                let held: Vec<usize> = (0..60).filter(|row| folds[*row] == fold).collect();
-                assert!(held.iter().all(|row| groups[*row] == groups[held[0]]));
-                for class in 0..4 {
-                    let trained = |row: &usize| folds[*row] != fold && labels[*row] == class;
-                    assert!((0..60).any(|row| trained(&row)), "class {class}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn no_fold_takes_the_last_of_a_class() {
-        let mut random = Random::new(4);
-        for seed in 0..200 {
-            let count = 5 + random.below(20) as usize;
-            let labels: Vec<u16> = (0..count)
-                .map(|i| {
-                    if i < 4 {
-                        i as u16
-                    } else {
-                        random.below(4) as u16
-                    }
-                })
-                .collect();
-            let groups: Vec<usize> = (0..count).map(|_| random.below(6) as usize).collect();
-            let folds = folds(&data(&labels, &groups, 4), seed);
-            for fold in 0..fold_count(&folds) {
-                for class in 0..4 {
-                    let trained = |row: &usize| folds[*row] != fold && labels[*row] == class;
-                    assert!((0..count).any(|row| trained(&row)), "seed {seed}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_class_with_one_sample_is_always_trained() {
-        let labels = [0, 0, 0, 1, 1, 2];
-        let data = data(&labels, &[], 3);
-        let found = folds(&data, 1);
-        assert_eq!(found[5], ALWAYS_TRAINED);
-        assert!(found[..5].iter().all(|fold| *fold < 2));
-    }
 
     #[test]
     fn temperature_recovers_overconfidence() {

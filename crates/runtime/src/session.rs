@@ -16,6 +16,7 @@ use crate::backbone::Identity;
 use crate::budget::peak_rss_bytes;
 use crate::cache::Cache;
 use crate::candidates::Wishes;
+use crate::checkpoint::{self, Checkpoint, Checkpoints, Resumed};
 use crate::curve::measure::Study;
 use crate::curve::{self, Curve, NoCurve};
 use crate::data::Data;
@@ -30,13 +31,15 @@ use crate::model::Model;
 use crate::recipe::{self, Recipe, Shape};
 use crate::samples::{SampleSet, Skipped};
 use crate::search::{Found, HeldOut, Search};
+use crate::store::Store;
 use crate::suspects::Suspect;
 use crate::views::ViewSet;
 use crate::{sets, unknowns};
 
 pub use check::Checked;
 pub use predictor::Predictor;
-use rows::{all_skipped, first_skipped, groups, judged, known_labels, require_classes, values};
+pub(crate) use rows::{all_skipped, require_classes};
+use rows::{first_skipped, groups, judged, known_labels, values};
 
 /// Which part of a job is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub enum Stage {
     Pictures,
     /// Long recordings are cut into windows.
     Windows,
+    /// A device trains.
+    Device,
 }
 
 /// Told how far a job is. Called from several threads.
@@ -91,6 +96,9 @@ pub struct Settings {
     /// Longer recordings are cut into windows of so many seconds; `None` for what the
     /// manifest says, or what is usual.
     pub window_seconds: Option<f32>,
+    /// Where training keeps what it needs to go on after its process ended; `None` keeps
+    /// nothing.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 impl Settings {
@@ -124,6 +132,10 @@ pub struct Outcome {
     pub from_cache: usize,
     /// The first entry that could not be kept in the cache, if any.
     pub cache_failure: Option<Error>,
+    /// What an interrupted run had done already, where this one went on from it.
+    pub resumed: Option<Resumed>,
+    /// Why the checkpoint could not be kept, if it could not.
+    pub checkpoint_failure: Option<Error>,
     /// Cross-validated figures: what the head is expected to do on new samples.
     pub expected: Option<Evaluation>,
     /// What more samples would bring, or why that cannot be said.
@@ -212,7 +224,7 @@ impl Session {
 
     /// What makes features of the samples of `set` for training, cut where the user or the
     /// manifest says.
-    fn backbone(&self, set: &SampleSet, sources: &[Source<'_>]) -> Result<LazyBackbone> {
+    pub(crate) fn backbone(&self, set: &SampleSet, sources: &[Source<'_>]) -> Result<LazyBackbone> {
         let sense = self.sense(set, sources)?;
         let manifest = self.model.manifest();
         let usual = match self.settings.wishes.tail {
@@ -331,15 +343,20 @@ impl Session {
         };
         let features = start.elapsed().as_secs_f64();
         let wishes = self.with_tail(backbone)?.wishes;
-        let found = self.search(&wishes, &data, progress)?;
+        let candidates = self.candidates(&wishes, &data);
+        let checkpoint = self.checkpoint(&data, &candidates)?;
+        let checkpoint = checkpoint.as_ref();
+        let resumed = checkpoint.and_then(Checkpoint::resumed);
+        let found = self.search_among(&candidates, &data, progress, checkpoint)?;
         let search = start.elapsed().as_secs_f64() - features;
         let rows: Vec<usize> = (0..data.len()).collect();
-        let trained = recipe::train(
+        let trained = recipe::train_from(
             &found.recipe,
             &data,
             &rows,
             self.settings.seed,
             self.kernel(),
+            checkpoint,
         )?;
         let unknowns = match &found.recipe.shape {
             // Distances between maps say little, and trained layers move the features.
@@ -360,7 +377,13 @@ impl Session {
         let curve_seconds = start.elapsed().as_secs_f64() - features - search - train;
         let head = Head {
             unknown: unknowns.unknown,
-            ..self.head(set, &data, identity(backbone, &data), &found, trained)
+            ..self.head(
+                set,
+                &data,
+                identity(backbone, data.features),
+                &found,
+                trained,
+            )
         };
         Ok(Outcome {
             expected: found
@@ -377,6 +400,8 @@ impl Session {
             computed: matrix.computed,
             from_cache: matrix.from_cache,
             cache_failure: matrix.cache_failure.clone(),
+            resumed,
+            checkpoint_failure: checkpoint.and_then(Checkpoint::failure),
             found,
             seconds: Seconds {
                 features,
@@ -480,9 +505,13 @@ impl Session {
         Ok(matrices)
     }
 
-    fn search(&self, wishes: &Wishes, data: &Data<'_>, progress: &dyn Progress) -> Result<Found> {
-        let candidates = self.candidates(wishes, data);
-        self.search_among(&candidates, data, progress)
+    /// The checkpoint of this job, if one is wanted.
+    fn checkpoint(&self, data: &Data<'_>, candidates: &[Recipe]) -> Result<Option<Checkpoint>> {
+        let open = |settings: &Checkpoints| {
+            let job = checkpoint::job(data, candidates, self.settings.seed, self.kernel());
+            Checkpoint::open(settings, Store::default(), job)
+        };
+        self.settings.checkpoints.as_ref().map(open).transpose()
     }
 
     fn search_among(
@@ -490,6 +519,7 @@ impl Session {
         candidates: &[Recipe],
         data: &Data<'_>,
         progress: &dyn Progress,
+        checkpoint: Option<&Checkpoint>,
     ) -> Result<Found> {
         let search = Search {
             data: *data,
@@ -498,7 +528,8 @@ impl Session {
             time: self.settings.time,
         };
         let tell = |done, all| progress.at(Stage::Search, done, all);
-        self.pool()?.install(|| search.run(candidates, &tell))
+        let pool = self.pool()?;
+        pool.install(|| search.run_from(candidates, &tell, checkpoint))
     }
 
     /// The learning curve of the recipe found, in a part of the time for the search.
@@ -578,9 +609,10 @@ pub(crate) fn head_identity(backbone: &LazyBackbone, head: &Head) -> Identity {
     }
 }
 
-fn identity(backbone: &LazyBackbone, data: &Data<'_>) -> Identity {
+/// The backbone at hand, which gives so many features.
+pub(crate) fn identity(backbone: &LazyBackbone, features: usize) -> Identity {
     Identity {
-        features: data.features,
+        features,
         ..identity_without_features(backbone)
     }
 }

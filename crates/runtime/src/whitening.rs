@@ -33,16 +33,17 @@ pub(crate) struct Whitening {
 }
 
 impl Whitening {
-    /// From transformed rows. `None` when no class has two rows that differ.
+    /// From transformed rows, which may be in coordinates of fewer than F numbers: the
+    /// sphere has F. `None` when no class has two rows that differ.
     pub fn fit(rows: &Rows, data: &Data<'_>, shrinkage: f32, kernel: Kernel) -> Option<Self> {
-        let features = data.features;
+        let features = rows.features;
         let mut centred = centred(rows, data.classes);
         let n = centred.len() / features;
         let freedom = n.saturating_sub(data.classes).max(1) as f32;
         // f64, so that the order of a million terms does not show.
         let square = |value: &f32| f64::from(*value) * f64::from(*value);
         let trace: f64 = centred.iter().map(square).sum();
-        let variance = (trace / (f64::from(freedom) * features as f64)) as f32;
+        let variance = (trace / (f64::from(freedom) * data.features as f64)) as f32;
         if n == 0 || variance <= f32::MIN_POSITIVE {
             return None;
         }

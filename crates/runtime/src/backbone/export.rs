@@ -21,9 +21,10 @@ use tract_onnx::pb::{
     GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, ValueInfoProto,
 };
 
-use super::Tap;
 use super::guard::guarded;
 use super::onnx::Document;
+use super::taps::CLASSES_WEIGHT;
+use super::{Take, Tap};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Layout;
 use crate::preprocess::View;
@@ -229,9 +230,10 @@ impl<'a> Merge<'a> {
         let to_float = || vec![integer("to", DataType::Float as i64)];
         let mut float = |(tensor, tap): (&String, &Tap)| {
             let float = builder.node_with("Cast", &[tensor], &name("float"), to_float());
-            match tap.mean {
-                true => builder.node("GlobalAveragePool", &[&float], &name("mean")),
-                false => float,
+            match tap.take {
+                Take::Whole => float,
+                Take::Mean => builder.node("GlobalAveragePool", &[&float], &name("mean")),
+                Take::Classes => classes(builder, &float, name),
             }
         };
         let floats: Vec<String> = cut.iter().zip(self.taps).map(&mut float).collect();
@@ -255,6 +257,16 @@ impl<'a> Merge<'a> {
 /// `Usage` when the file has no such tensor, `BadInput` when it is damaged.
 pub(crate) fn taps(bytes: &[u8], file: &Path, cut: &str) -> Result<Vec<Tap>> {
     guarded(file, || Document::read(bytes, file)?.taps(cut))
+}
+
+/// See [`Take::Classes`]; `name` names what is added.
+fn classes(builder: &mut Builder, scores: &str, name: impl Fn(&str) -> String) -> String {
+    let axis = vec![integer("axis", 1)];
+    let shares = builder.node_with("Softmax", &[scores], &name("classes"), axis);
+    let root = builder.node("Sqrt", &[&shares], &name("root"));
+    let power = builder.node("Mul", &[&shares, &root], &name("power"));
+    let weight = builder.floats(&name("weight"), &[1], [CLASSES_WEIGHT]);
+    builder.node("Mul", &[&power, &weight], &name("weighted"))
 }
 
 /// Adds the mirror image of the input and gives its name.

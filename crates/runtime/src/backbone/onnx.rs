@@ -95,7 +95,7 @@ impl Document {
     }
 
     /// The tensors that `cut` names: one, or several with commas between them, each with
-    /// `:mean` behind it where its positions are averaged.
+    /// a suffix behind it where not its values but what `Take` says become features.
     pub fn taps(&self, cut: &str) -> Result<Vec<Tap>> {
         let made: HashSet<&str> = self.made().collect();
         let known = |name: &str| made.contains(name) || self.declared.iter().any(|it| it == name);

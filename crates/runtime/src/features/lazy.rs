@@ -52,12 +52,16 @@ pub struct LazyBackbone {
 }
 
 impl LazyBackbone {
-    /// A backbone that is part of the program.
+    /// A backbone that is part of the program. That its bytes are those of the manifest is
+    /// tested once, when the program is built, not at every start.
     ///
     /// # Errors
-    /// `BadInput` when the bytes are not those of the manifest.
+    /// `BadInput` when the manifest has no SHA-256.
     pub fn embedded(manifest: Manifest, bytes: &'static [u8], cut: &str) -> Result<Self> {
-        let sha256 = manifest.verify(bytes, Path::new(&manifest.file))?;
+        let sha256 = manifest.stated_sha256().ok_or_else(|| {
+            let (file, remedy) = (Path::new(&manifest.file), "build the program again");
+            Error::at(ErrorKind::BadInput, file, "has no SHA-256", remedy)
+        })?;
         Ok(Self::new(
             manifest,
             Sense::Picture,
@@ -229,7 +233,9 @@ impl LazyBackbone {
         }
         let backbone = match &self.origin {
             Origin::Nothing => return Err(no_network()),
-            Origin::Memory(bytes) => Backbone::load(&self.manifest, bytes, self.network_cut())?,
+            Origin::Memory(bytes) => {
+                Backbone::load_known(&self.manifest, bytes, self.sha256, self.network_cut())?
+            }
             Origin::File(path) => {
                 let bytes = store::read(path, MAX_BACKBONE_BYTES)?;
                 let backbone =

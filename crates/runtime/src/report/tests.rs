@@ -150,6 +150,8 @@ fn outcome(labels: [&str; 2], n: usize) -> Outcome {
         computed: n,
         from_cache: 0,
         cache_failure: None,
+        resumed: None,
+        checkpoint_failure: None,
         expected: (n > 0).then_some(evaluation),
         curve: Err(crate::curve::NoCurve::TooFewSamples),
         record: crate::growing::record::Record::default(),

@@ -177,7 +177,7 @@ impl Session {
         }
         let candidates = self.candidates(wishes, data);
         let first = candidates.get(..1).unwrap_or_default();
-        self.search_among(first, data, progress).map(Some)
+        self.search_among(first, data, progress, None).map(Some)
     }
 }
 

@@ -138,6 +138,31 @@ impl Predictor<'_> {
         })
     }
 
+    /// The features of the given files, as a head that judges vectors takes them. One result
+    /// a file, in order: a vector, or why it could not be read.
+    ///
+    /// # Errors
+    /// As [`Predictor::predict`].
+    pub fn rows(
+        &self,
+        sources: &[Source<'_>],
+        progress: &dyn Progress,
+    ) -> Result<Vec<std::result::Result<Vec<f32>, String>>> {
+        crate::device::require_pictures(self.backbone.sense(), self.head_path)?;
+        let nothing = SampleSet::default();
+        let matrices = self.features(&nothing, sources, progress)?;
+        let matrix = &matrices[0];
+        let mut results = vec![Err(String::new()); sources.len()];
+        for (index, row) in matrix.rows.iter().enumerate() {
+            results[*row] = Ok(matrix.row(index).to_vec());
+        }
+        let unread = results.iter_mut().filter(|result| result.is_err());
+        for (result, skipped) in unread.zip(&matrix.skipped) {
+            *result = Err(skipped.reason.clone());
+        }
+        Ok(results)
+    }
+
     /// What the head judges: the mean of its views' features, or every view's map. Never
     /// empty.
     pub(super) fn features(

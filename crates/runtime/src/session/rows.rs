@@ -32,7 +32,7 @@ pub(super) fn values(matrices: &[FeatureMatrix]) -> Vec<&[f32]> {
 }
 
 /// Whether enough samples could be read: one of each class.
-pub(super) fn require_classes(set: &SampleSet, matrix: &FeatureMatrix) -> Result<()> {
+pub(crate) fn require_classes(set: &SampleSet, matrix: &FeatureMatrix) -> Result<()> {
     let missing = (0..set.labels.len()).find(|label| !matrix.labels.contains(label));
     let Some(label) = missing else {
         return Ok(());
@@ -74,7 +74,7 @@ pub(super) fn first_skipped<'a>(
     set.skipped.iter().chain(&matrix.skipped).next()
 }
 
-pub(super) fn all_skipped(set: &SampleSet, matrix: &FeatureMatrix) -> Vec<Skipped> {
+pub(crate) fn all_skipped(set: &SampleSet, matrix: &FeatureMatrix) -> Vec<Skipped> {
     set.skipped.iter().chain(&matrix.skipped).cloned().collect()
 }
 
