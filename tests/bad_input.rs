@@ -231,7 +231,7 @@ impl SmallDisk {
     fn new() -> Option<Self> {
         let folder = tempdir().expect("a folder");
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]);
+        mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]);
         let mounted = mount.arg(folder.path()).output();
         mounted
             .is_ok_and(|output| output.status.success())
@@ -256,7 +256,7 @@ fn a_full_disk_leaves_the_old_head_whole() {
     fs::copy(demo_head(), &head).expect("copied");
     let old = fs::read(&head).expect("read");
     // Fill what is left, to the last byte.
-    let mut size = 1 << 18;
+    let mut size = 1 << 19;
     let mut filling = Vec::new();
     while size > 0 {
         let path = folder.join(format!("filling{size}"));

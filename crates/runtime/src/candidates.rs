@@ -43,6 +43,9 @@ pub struct Wishes {
 /// follow chance: cross-validation then only tells how good the default is.
 const SEARCH_FROM: usize = 3;
 
+/// The default's relative length of adversarial perturbations.
+const ADVERSARIAL: f32 = 0.15;
+
 /// The recipes to try, the default first; never empty. `counts` are the samples of each
 /// class.
 pub fn candidates(wishes: &Wishes, counts: &[usize]) -> Vec<Recipe> {
@@ -68,6 +71,9 @@ pub fn candidates(wishes: &Wishes, counts: &[usize]) -> Vec<Recipe> {
 }
 
 /// The list before the user's wishes: one default, and what differs from it in one thing.
+/// No hidden layers: on five draws of 5 MNIST samples a class, an MLP with 128 reached 31 to
+/// 80 % where linear layers reached 78 to 85, cross-validation once chose it at 49 %, and it
+/// took most of the search's time.
 fn defaults() -> Vec<Recipe> {
     let default = Recipe {
         shape: Shape::Linear,
@@ -81,7 +87,7 @@ fn defaults() -> Vec<Recipe> {
         batch: 16,
         decay: Mode::Structural,
         lambda: Lambda::OverRows(30.0),
-        adversarial: Some(0.15),
+        adversarial: Some(ADVERSARIAL),
         extras: Extras::default(),
     };
     let like = |change: &dyn Fn(&mut Recipe)| {
@@ -108,7 +114,6 @@ fn defaults() -> Vec<Recipe> {
         }),
         like(&|recipe| recipe.shape = Shape::Prototype),
         like(&|recipe| recipe.lambda = Lambda::OverRows(10.0)),
-        like(&|recipe| recipe.shape = Shape::Mlp(vec![128])),
     ]
 }
 
@@ -215,7 +220,11 @@ impl Wishes {
         }
         recipe.decay = self.decay.unwrap_or(recipe.decay);
         recipe.lambda = self.lambda.map_or(recipe.lambda, Lambda::Fixed);
-        recipe.adversarial = self.adversarial.unwrap_or(recipe.adversarial);
+        recipe.adversarial = self.adversarial.unwrap_or(match recipe.adversarial {
+            // Who says how they are made wants them.
+            None if self.extras.says_of_adversarial() => Some(ADVERSARIAL),
+            length => length,
+        });
         if let Some(epochs) = self.epochs {
             (recipe.epochs, recipe.least_steps) = (epochs, 0);
         }
@@ -271,5 +280,25 @@ mod tests {
         };
         let found = candidates(&seen, &[20]);
         assert!(found.iter().all(|r| r.views == ViewSet::ORIGINAL));
+    }
+
+    #[test]
+    fn saying_how_adversarial_features_are_made_asks_for_them() {
+        let wishes = Wishes {
+            shape: Some(Shape::Linear),
+            extras: Extras {
+                adversarial_ramp: 0.5,
+                ..Extras::default()
+            },
+            ..Wishes::default()
+        };
+        let found = candidates(&wishes, &[20]);
+        assert!(found.iter().all(|recipe| recipe.adversarial.is_some()));
+        let off = Wishes {
+            adversarial: Some(None),
+            ..wishes
+        };
+        let found = candidates(&off, &[20]);
+        assert!(found.iter().all(|recipe| recipe.adversarial.is_none()));
     }
 }

@@ -87,6 +87,20 @@ impl Extras {
         *self == Self::default()
     }
 
+    /// Whether anything here says how adversarial features are made.
+    pub(crate) fn says_of_adversarial(&self) -> bool {
+        let usual = Self::default();
+        let said = |extras: &Self| {
+            (
+                extras.adversarial_per_sample,
+                extras.adversarial_at,
+                extras.adversarial_steps,
+                extras.adversarial_ramp,
+            )
+        };
+        said(self) != said(&usual)
+    }
+
     /// Adds them to the engine's options, with perturbations of `epsilon`.
     pub fn add_to(&self, options: Options, epsilon: Option<f32>) -> Options {
         let adversary = epsilon.map(|epsilon| Adversary {
