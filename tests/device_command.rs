@@ -197,7 +197,7 @@ fn what_does_not_fit_is_refused_with_the_right_exit_code() {
         let arguments = ["train", text(&samples), "-o", text(&head)];
         run(device(&arguments, "simulated").args(flags))
     };
-    // The default cut has 3104 features, the memory of a device is small.
+    // The default cut has 4104 features, the memory of a device is small.
     train(&[]).refused(4, "does not fit into the device");
     train(&["--cut", "features"]).refused(4, "samples");
     train(&["--cut", CUT, "--batch", "2000"]).refused(4, "does not fit");
