@@ -103,7 +103,7 @@ impl FeatureMatrix {
 /// thread.
 ///
 /// # Errors
-/// As [`Backbone::load`] when a feature has to be computed; `BadInput`, naming the sample,
+/// As [`LazyBackbone::get`] when a feature has to be computed; `BadInput`, naming the sample,
 /// when the network gives a value that is not finite; `Failed` when no thread can be
 /// started. Unreadable samples are no error, see [`FeatureMatrix::skipped`].
 pub fn extract(

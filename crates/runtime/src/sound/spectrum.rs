@@ -29,30 +29,30 @@ pub enum Mel {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spectrum {
-    /// The rate that recordings are brought to, in Hz [`sr`].
+    /// The rate that recordings are brought to, in Hz (`sr`).
     pub sample_rate_hz: u32,
-    /// Samples under the Hann window [`win_length`].
+    /// Samples under the Hann window (`win_length`).
     pub window_samples: usize,
-    /// Samples from one frame to the next [`hop_length`].
+    /// Samples from one frame to the next (`hop_length`).
     pub step_samples: usize,
-    /// Samples of the transform, the window in their middle, zeros around it [`n_fft`].
+    /// Samples of the transform, the window in their middle, zeros around it (`n_fft`).
     pub fft_samples: usize,
-    /// Mel bands [`n_mels`].
+    /// Mel bands (`n_mels`).
     pub bands: usize,
-    /// Lower end of the lowest band, in Hz [`fmin`].
+    /// Lower end of the lowest band, in Hz (`fmin`).
     pub lowest_hz: f64,
-    /// Upper end of the highest band, in Hz [`fmax`].
+    /// Upper end of the highest band, in Hz (`fmax`).
     pub highest_hz: f64,
-    /// The mel scale [`htk`].
+    /// The mel scale (`htk`).
     pub mel: Mel,
-    /// Triangles of equal area instead of equal height [`norm="slaney"`].
+    /// Triangles of equal area instead of equal height (`norm="slaney"`).
     #[serde(default)]
     pub equal_area: bool,
-    /// Sums magnitudes instead of their squares [`power=1`].
+    /// Sums magnitudes instead of their squares (`power=1`).
     #[serde(default)]
     pub magnitude: bool,
     /// The first frame lies around the first sample, silence before it, instead of beginning
-    /// there [`center`].
+    /// there (`center`).
     #[serde(default)]
     pub centred: bool,
     /// Added before the logarithm.
