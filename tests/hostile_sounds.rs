@@ -66,7 +66,9 @@ fn each_fault_is_told_by_its_name() {
 #[test]
 fn silence_is_no_sample() {
     let ear = Ear::new(&Sound::usual(8_000)).expect("settings");
-    let heard = ear.heard(&silence(1.0), View::Original, Path::new(PATH));
+    let samples = silence(1.0);
+    let plain = ear.plain(&samples).expect("a spectrogram");
+    let heard = ear.heard(&samples, &plain, View::Original, Path::new(PATH));
     assert!(
         heard
             .expect_err("refused")

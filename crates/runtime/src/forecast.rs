@@ -294,7 +294,8 @@ impl Measured {
         let mut random = Random::new(1);
         let samples: Vec<f32> = (0..count.max(1)).map(|_| 0.1 * random.normal()).collect();
         let start = Instant::now();
-        statistics(&ear.heard(&samples, View::Near, Path::new("noise"))?);
+        let plain = ear.plain(&samples)?;
+        statistics(&ear.heard(&samples, &plain, View::Near, Path::new("noise"))?);
         Ok(Self {
             seconds_per_sample: start.elapsed().as_secs_f64(),
             peak_bytes: peak_rss_bytes().unwrap_or(0).saturating_sub(before),

@@ -106,7 +106,9 @@ pub fn shown(bytes: &[u8], path: &Path) -> Option<Decoded> {
     }
     let ear = Ear::new(&Sound::usual(USUAL_RATE_HZ)).ok()?;
     let recording = ear.decode(bytes, path).ok()?;
-    let log_mel = ear.heard(&recording.samples, View::Original, path).ok()?;
+    let samples = &recording.samples;
+    let plain = ear.plain(samples).ok()?;
+    let log_mel = ear.heard(samples, &plain, View::Original, path).ok()?;
     Some(sound::picture(&log_mel))
 }
 

@@ -208,14 +208,28 @@ impl Ear {
         Ok(recording)
     }
 
-    /// The spectrogram of a recording, without the quiet at its ends.
+    /// The spectrogram of a recording as it is.
+    ///
+    /// # Errors
+    /// As [`Analyser::log_mel`].
+    pub fn plain(&self, samples: &[f32]) -> Result<LogMel> {
+        self.analyser.log_mel(samples)
+    }
+
+    /// The spectrogram of a recording in a view, without the quiet at its ends. `plain` is
+    /// [`Ear::plain`] of the same samples.
     ///
     /// # Errors
     /// `BadInput`, naming `path`, when there is nothing but silence.
-    pub fn heard(&self, samples: &[f32], view: View, path: &Path) -> Result<LogMel> {
-        let plain = self.analyser.log_mel(samples)?;
+    pub fn heard(
+        &self,
+        samples: &[f32],
+        plain: &LogMel,
+        view: View,
+        path: &Path,
+    ) -> Result<LogMel> {
         let Hearing { trim_db, .. } = hearing(view);
-        let (start, end) = self.loud(&plain, trim_db).ok_or_else(|| {
+        let (start, end) = self.loud(plain, trim_db).ok_or_else(|| {
             let what = "is silent";
             Error::at(
                 ErrorKind::BadInput,
@@ -247,15 +261,20 @@ impl Ear {
     }
 
     /// Fills the input of a backbone that takes values: a window around the middle of what is
-    /// loud.
+    /// loud. `plain` is [`Ear::plain`] of the same samples.
     ///
     /// # Errors
-    /// As [`Ear::heard`]; `Failed` when `input` has another length.
-    pub fn values(&self, samples: &[f32], path: &Path, input: &mut [f32]) -> Result<()> {
-        let all = self.analyser.log_mel(samples)?;
+    /// As [`Analyser::log_mel`]; `Failed` when `input` has another length.
+    pub fn values(
+        &self,
+        samples: &[f32],
+        plain: &LogMel,
+        path: &Path,
+        input: &mut [f32],
+    ) -> Result<()> {
         let (start, end) = self
-            .loud(&all, hearing(View::Original).trim_db)
-            .unwrap_or((0, all.frames()));
+            .loud(plain, hearing(View::Original).trim_db)
+            .unwrap_or((0, plain.frames()));
         let middle = (start + end) * self.sound.spectrum.step_samples / 2;
         let count = self.sound.window_samples();
         let window = around(samples, middle, count);
@@ -385,12 +404,13 @@ mod tests {
     fn quiet_ends_are_left_out_and_silence_is_refused() {
         let ear = Ear::new(&Sound::usual(8_000)).unwrap();
         let path = Path::new("a.wav");
-        let frames = ear
-            .heard(&tone_in_silence().samples, View::Original, path)
-            .unwrap()
-            .frames();
+        let heard = |samples: &[f32]| {
+            let plain = ear.plain(samples)?;
+            ear.heard(samples, &plain, View::Original, path)
+        };
+        let frames = heard(&tone_in_silence().samples).unwrap().frames();
         assert!((100..108).contains(&frames), "{frames}");
-        let silent = ear.heard(&[0.0; 8_000], View::Original, path);
+        let silent = heard(&[0.0; 8_000]);
         let line = silent.unwrap_err().to_string();
         assert!(line.starts_with("a.wav: is silent; "), "{line}");
     }
@@ -398,13 +418,10 @@ mod tests {
     #[test]
     fn a_picture_is_as_long_as_the_sound_and_the_loudest_is_white() {
         let ear = Ear::new(&Sound::usual(8_000)).unwrap();
-        let heard = ear
-            .heard(
-                &tone_in_silence().samples,
-                View::Original,
-                Path::new("a.wav"),
-            )
-            .unwrap();
+        let samples = tone_in_silence().samples;
+        let plain = ear.plain(&samples).unwrap();
+        let path = Path::new("a.wav");
+        let heard = ear.heard(&samples, &plain, View::Original, path).unwrap();
         let picture = picture(&heard);
         assert_eq!(
             (picture.width() as usize, picture.height()),

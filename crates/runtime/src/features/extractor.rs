@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::preprocess::{self, Decoded, View};
 use crate::senses::{Kind, Sense};
 use crate::sound::decode::Recording;
+use crate::sound::spectrum::LogMel;
 use crate::sound::windows::Part;
 use crate::sound::{self, Ear, Feed, statistics};
 use crate::views::ViewSet;
@@ -66,8 +67,11 @@ struct File<'a> {
 /// A sample in memory, before the head or the network.
 enum Content {
     Picture(Decoded),
-    /// Samples of a recording.
-    Sound(Vec<f32>),
+    /// Samples of a recording, and their spectrogram, which every view begins with.
+    Sound {
+        samples: Vec<f32>,
+        plain: LogMel,
+    },
 }
 
 impl<'a> Extractor<'a> {
@@ -163,8 +167,8 @@ impl<'a> Extractor<'a> {
             }) => (digest, recording),
             _ => (file.digest, ear.decode(&file.read()?, sample.path)?),
         };
-        let samples = sound::samples_of(&recording, sample.part);
-        let content = samples.to_vec();
+        let samples = sound::samples_of(&recording, sample.part).to_vec();
+        let plain = ear.plain(&samples)?;
         if let Some(file) = wanted {
             bench.last = Some(Kept {
                 file,
@@ -172,7 +176,7 @@ impl<'a> Extractor<'a> {
                 recording: Some(recording),
             });
         }
-        Ok(Content::Sound(content))
+        Ok(Content::Sound { samples, plain })
     }
 
     /// The features of one view.
@@ -184,18 +188,18 @@ impl<'a> Extractor<'a> {
         view: View,
         row: &mut [f32],
     ) -> Result<()> {
-        let samples = match content {
+        let (samples, plain) = match content {
             Content::Picture(image) => {
                 let (worker, input) = network(&mut bench.network, self.backbone)?;
                 self.tensor(image, view, input)?;
                 return worker.run(input, row);
             }
-            Content::Sound(samples) => samples,
+            Content::Sound { samples, plain } => (samples, plain),
         };
         let (Some(ear), Some(sound)) = (&bench.ear, self.backbone.sense().sound()) else {
             return Err(Error::new(ErrorKind::Failed, "nobody hears this sound"));
         };
-        let heard = ear.heard(samples, view, path)?;
+        let heard = ear.heard(samples, plain, view, path)?;
         let (first, rest) = row.split_at_mut(self.backbone.statistics().min(row.len()));
         if !first.is_empty() {
             first.copy_from_slice(&statistics::statistics(&heard));
@@ -205,7 +209,7 @@ impl<'a> Extractor<'a> {
         }
         let (worker, input) = network(&mut bench.network, self.backbone)?;
         match sound.feed {
-            Feed::Values => ear.values(samples, path, input)?,
+            Feed::Values => ear.values(samples, plain, path, input)?,
             Feed::Picture => self.tensor(&sound::picture(&heard), view, input)?,
         }
         worker.run(input, rest)

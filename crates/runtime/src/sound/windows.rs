@@ -36,7 +36,7 @@ pub fn of_recording(ear: &Ear, recording: &Recording) -> Result<Vec<Part>> {
     if recording.seconds() <= window {
         return Ok(Vec::new());
     }
-    let log_mel = ear.analyser.log_mel(&recording.samples)?;
+    let log_mel = ear.plain(&recording.samples)?;
     let step = ear.sound.spectrum.step_seconds();
     // A recording of silence is one window, which says so when its turn comes.
     let (first, end) = ear.loud(&log_mel, SILENT_DB).unwrap_or((0, 1));
