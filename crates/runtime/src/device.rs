@@ -211,7 +211,6 @@ pub fn train_on_windows(
         samples: windows.rows.len(),
         seed,
     };
-    require_fit(&order, wishes, limits, client.name())?;
     let rows = windows.rows.iter();
     let rows = rows.map(|(values, label)| (values.as_slice(), *label));
     train(client, limits, wishes, &order, rows, progress)
@@ -326,12 +325,19 @@ fn send<'a>(
         other => return Err(client.unexpected(&other)),
     }
     for (index, (row, label)) in rows.enumerate() {
-        let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
-        client.write(Place::Sample, &bytes)?;
+        write_sample(client, row)?;
         let (index, label) = (index as u32, label as u16);
         client.done(&Request::Add { index, label })?;
     }
     Ok(())
+}
+
+fn write_sample(client: &mut Client, values: &[f32]) -> Result<()> {
+    let bytes: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    client.write(Place::Sample, &bytes)
 }
 
 /// Puts a head file onto the device, without its signature: the device checks none.
@@ -383,11 +389,7 @@ pub fn head(client: &mut Client) -> Result<(Head, Vec<u8>)> {
 /// # Errors
 /// What it refuses, or `Failed` when the line fails.
 pub fn predict(client: &mut Client, sample: &[f32]) -> Result<Prediction> {
-    let bytes: Vec<u8> = sample
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    client.write(Place::Sample, &bytes)?;
+    write_sample(client, sample)?;
     let message = client.ask(&Request::Predict)?;
     match reply(&message) {
         Ok(Reply::Prediction(prediction)) => {

@@ -242,16 +242,7 @@ impl Manifest {
 
     /// The SHA-256 that the manifest states; `None` where it states none.
     pub fn stated_sha256(&self) -> Option<[u8; 32]> {
-        let mut digest = [0; 32];
-        let text = self.sha256.as_bytes();
-        if text.len() != 2 * digest.len() {
-            return None;
-        }
-        for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).ok()?;
-            *byte = u8::from_str_radix(pair, 16).ok()?;
-        }
-        Some(digest)
+        from_hexadecimal(&self.sha256)
     }
 
     /// SHA-256 of the ONNX file's bytes, compared with the manifest's when it has one.
@@ -341,6 +332,16 @@ impl Manifest {
 /// Lower-case hexadecimal digits of `bytes`.
 pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The SHA-256 that such digits say; `None` for other text.
+pub(crate) fn from_hexadecimal(digits: &str) -> Option<[u8; 32]> {
+    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+    bytes?.try_into().ok()
 }
 
 /// A broken link counts: it is meant to be a manifest, and opening it says what is wrong.

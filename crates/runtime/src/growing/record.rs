@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::{Digest32, FeatureMatrix};
 use crate::head::Head;
-use crate::manifest::hexadecimal;
+use crate::manifest::{from_hexadecimal, hexadecimal};
 use crate::samples::SampleSet;
 use crate::store::Store;
 
@@ -215,15 +215,6 @@ fn sample(line: &str, classes: usize) -> Option<Recorded> {
         group: line.group,
         file: line.file.into(),
     })
-}
-
-fn from_hexadecimal(digits: &str) -> Option<Digest32> {
-    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
-        return None;
-    };
-    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
-    bytes?.try_into().ok()
 }
 
 #[cfg(test)]
