@@ -1,11 +1,12 @@
 //! What the benches share: a description of the machine, where results go, a Python for
-//! reference implementations, frozen features and how they are split, intervals of means,
-//! and pictures of curves.
+//! reference implementations, frozen features, how they are split and trained on,
+//! intervals of means, and pictures of curves.
 
 pub mod frozen;
 pub mod plot;
 pub mod splits;
 pub mod statistics;
+pub mod trained;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

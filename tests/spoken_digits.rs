@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use fieldtune_tests::{demo_samples, fieldtune, run, shared};
+use serde_json::Value;
 use tempfile::tempdir;
 
 /// Writes lists of the others' recordings, 20 a digit, and of one speaker's.
@@ -39,23 +40,28 @@ fn lists(data: &Path, folder: &Path, tested: &str) -> [std::path::PathBuf; 2] {
     names
 }
 
+/// Trains on the others' recordings in `folder` with more `flags`, and measures on a
+/// speaker's.
+fn measured(data: &Path, folder: &Path, flags: &[&Path]) -> Value {
+    let [train, test] = lists(data, folder, "nicolas");
+    let head = folder.join("digits.head");
+    let mut command = fieldtune();
+    command.args(["train", "--json"]).arg(&train).arg("-o");
+    run(command.arg(&head).args(flags)).json();
+    let mut command = fieldtune();
+    command.args(["eval", "--json"]).arg(&head).arg(&test);
+    let measured = run(command.args(flags)).json();
+    println!("accuracy {}", measured["accuracy"]);
+    measured
+}
+
 #[test]
 fn a_new_speaker_is_understood() {
     let Some(data) = shared("data/spoken-digits") else {
         return;
     };
     let folder = tempdir().expect("a folder");
-    let [train, test] = lists(&data, folder.path(), "nicolas");
-    let head = folder.path().join("digits.head");
-    let mut command = fieldtune();
-    command
-        .args(["train", "--json"])
-        .arg(&train)
-        .arg("-o")
-        .arg(&head);
-    run(&mut command).json();
-    let measured = run(fieldtune().args(["eval", "--json"]).arg(&head).arg(&test)).json();
-    println!("accuracy {}", measured["accuracy"]);
+    let measured = measured(&data, folder.path(), &[]);
     // As pictures of spectra through the picture backbone it was 0.36.
     assert!(measured["accuracy"].as_f64() >= Some(0.7), "{measured}");
 }
@@ -106,24 +112,14 @@ fn a_network_of_keywords_hears_digits() {
     let network = folder.path().join("keywords.onnx");
     fs::copy(onnx, &network).expect("copied");
     fs::write(folder.path().join("keywords.toml"), KEYWORDS).expect("written");
-    let [train, test] = lists(&data, folder.path(), "nicolas");
-    let head = folder.path().join("digits.head");
-    let mut command = fieldtune();
-    command
-        .args(["train", "--json"])
-        .arg(&train)
-        .arg("-o")
-        .arg(&head);
-    run(command.arg("--backbone").arg(&network)).json();
-    let mut command = fieldtune();
-    command.args(["eval", "--json"]).arg(&head).arg(&test);
-    let measured = run(command.arg("--backbone").arg(&network)).json();
-    println!("accuracy {}", measured["accuracy"]);
+    let backbone = [Path::new("--backbone"), &network];
+    let measured = measured(&data, folder.path(), &backbone);
     // Chance is 0.1, and the network knows other words.
     assert!(measured["accuracy"].as_f64() >= Some(0.4), "{measured}");
     // Pictures are nothing to hear.
     let photos = demo_samples();
     let mut command = fieldtune();
+    let head = folder.path().join("photos.head");
     command.arg("train").arg(&photos).arg("-o").arg(&head);
-    run(command.arg("--backbone").arg(&network)).refused(5, "hears sound");
+    run(command.args(backbone)).refused(5, "hears sound");
 }

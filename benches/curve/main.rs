@@ -12,15 +12,15 @@
 //! law is fitted to the kept measurements again and nothing is trained.
 
 use std::path::Path;
-use std::time::Duration;
 
-use fieldtune::candidates::{Wishes, candidates};
+use fieldtune::candidates::Wishes;
 use fieldtune::curve::measure::{Study, Tally};
 use fieldtune::curve::{CONFIDENCE, Curve, curve};
 use fieldtune::data::Data;
-use fieldtune::recipe::{Trained, train};
-use fieldtune::search::{Found, Search, best};
+use fieldtune::recipe::Trained;
+use fieldtune::search::{Found, best};
 use fieldtune_benches::frozen::{self, Features};
+use fieldtune_benches::trained::{TIME, searched};
 use fieldtune_benches::{Failure, machine, results};
 use fieldtune_core::Kernel;
 use fieldtune_core::random::Random;
@@ -29,8 +29,6 @@ use serde_json::{Value, json};
 
 /// Samples a class from which is forecast.
 const SIZES: [usize; 3] = [5, 10, 20];
-/// Time enough for every search and curve here.
-const TIME: Duration = Duration::from_secs(600);
 
 /// Samples trained on, heads, judgements and wrong ones of each class.
 type Counts = (usize, usize, Vec<usize>, Vec<usize>);
@@ -124,7 +122,7 @@ fn case(
     let test = part(2 * samples_a_class, usize::MAX);
     let at_hand = part(0, samples_a_class);
     let (head, tallies) = with_data(features, &at_hand, |data| {
-        let (found, head) = trained(data, draw)?;
+        let (found, head) = searched(data, &Wishes::default(), draw)?;
         let labels = names(features.classes);
         let study = Study {
             data: *data,
@@ -137,7 +135,7 @@ fn case(
     })?;
     let (now, recalls) = judged(features, &head, &test)?;
     let twice = with_data(features, &part(0, 2 * samples_a_class), |data| {
-        Ok(trained(data, draw)?.1)
+        Ok(searched(data, &Wishes::default(), draw)?.1)
     })?;
     Ok(Case {
         set: set.into(),
@@ -170,25 +168,6 @@ fn with_data<T>(
     work: impl FnOnce(&Data<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     features.chosen(rows).with(work)
-}
-
-/// As `fieldtune train` does without flags.
-fn trained(data: &Data<'_>, seed: u64) -> Result<(Found, Trained), Failure> {
-    let kernel = Kernel::best();
-    let mut counts = vec![0; data.classes];
-    data.labels
-        .iter()
-        .for_each(|label| counts[usize::from(*label)] += 1);
-    let search = Search {
-        data: *data,
-        seed,
-        kernel,
-        time: TIME,
-    };
-    let found = search.run(&candidates(&Wishes::default(), &counts), &|_, _| {})?;
-    let all: Vec<usize> = (0..data.len()).collect();
-    let head = train(&found.recipe, data, &all, seed, kernel)?;
-    Ok((found, head))
 }
 
 /// Accuracy, and recall of each class.

@@ -15,18 +15,15 @@ mod study;
 mod table;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Parser;
-use fieldtune::candidates::{Wishes, candidates};
-use fieldtune::data::Data;
-use fieldtune::error::Error;
-use fieldtune::recipe::{Recipe, Trained, train};
-use fieldtune::search::{Search, best};
+use fieldtune::candidates::Wishes;
+use fieldtune::recipe::Recipe;
 use fieldtune_benches::frozen::{self, Features, Set};
 use fieldtune_benches::splits::Split;
+use fieldtune_benches::trained::searched;
 use fieldtune_benches::{Failure, machine, results};
-use fieldtune_core::Kernel;
 use serde_json::{Value, json};
 
 /// Samples a class.
@@ -130,42 +127,7 @@ fn compare(set: &Set, arguments: &Arguments) -> Result<Value, Failure> {
 
 /// Trains as `fieldtune train` does without flags, and measures on the split's test rows.
 fn accuracy(features: &Features, split: &Split) -> Result<(Recipe, f64), Failure> {
-    let kernel = Kernel::best();
-    let found = features.chosen(&split.train).with(|data| {
-        let search = Search {
-            data: *data,
-            seed: split.seed,
-            kernel,
-            time: Duration::from_secs(600),
-        };
-        let candidates = candidates(&Wishes::default(), &counts(data));
-        let found = search.run(&candidates, &|_, _| {})?;
-        let head = train(&found.recipe, data, &all(data), split.seed, kernel)?;
-        Ok::<_, Error>((found.recipe, head))
-    });
-    let (recipe, head) = found?;
-    Ok((recipe, share_right(features, &head, &split.test)?))
-}
-
-/// Samples of each class.
-fn counts(data: &Data<'_>) -> Vec<usize> {
-    let mut counts = vec![0; data.classes];
-    data.labels
-        .iter()
-        .for_each(|label| counts[usize::from(*label)] += 1);
-    counts
-}
-
-fn all(data: &Data<'_>) -> Vec<usize> {
-    (0..data.len()).collect()
-}
-
-/// Accuracy of a head on some rows.
-fn share_right(features: &Features, head: &Trained, rows: &[usize]) -> Result<f64, Failure> {
-    let logits = head.logits(&features.mean(rows, head.views), Kernel::best())?;
-    let hits = logits.chunks(features.classes).zip(rows);
-    let right = hits
-        .filter(|(row, test)| best(row) == usize::from(features.labels[**test]))
-        .count();
-    Ok(right as f64 / rows.len() as f64)
+    let chosen = features.chosen(&split.train);
+    let (found, head) = chosen.with(|data| searched(data, &Wishes::default(), split.seed))?;
+    Ok((found.recipe, features.share_right(&head, &split.test)?))
 }

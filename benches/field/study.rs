@@ -2,18 +2,18 @@
 //! `benches/results/field-study.jsonl`, from which rules of choosing can be compared.
 
 use std::io::Write;
-use std::time::Duration;
 
 use fieldtune::candidates::{Wishes, candidates};
 use fieldtune::recipe::train;
 use fieldtune::search::Search;
 use fieldtune_benches::frozen::Features;
 use fieldtune_benches::splits::Split;
+use fieldtune_benches::trained::TIME;
 use fieldtune_benches::{Failure, results};
 use fieldtune_core::Kernel;
 use serde_json::{Value, json};
 
-use crate::{Arguments, all, sets, share_right};
+use crate::{Arguments, sets};
 
 /// Enough samples a class for every candidate to be offered.
 const MANY: usize = 1000;
@@ -51,10 +51,11 @@ fn lines(features: &Features, split: &Split) -> Result<Vec<Value>, Failure> {
                 data: *data,
                 seed: split.seed,
                 kernel,
-                time: Duration::from_secs(600),
+                time: TIME,
             };
             let found = search.run(std::slice::from_ref(recipe), &|_, _| {});
-            (found, train(recipe, data, &all(data), split.seed, kernel))
+            let all: Vec<usize> = (0..data.len()).collect();
+            (found, train(recipe, data, &all, split.seed, kernel))
         });
         let found = found?;
         let held_out = found.held_out();
@@ -65,7 +66,7 @@ fn lines(features: &Features, split: &Split) -> Result<Vec<Value>, Failure> {
             "seed": split.seed,
             "index": index,
             "recipe": recipe.to_string(),
-            "test": share_right(features, &head?, &split.test)?,
+            "test": features.share_right(&head?, &split.test)?,
             "log_loss": held_out.map(|held_out| held_out.log_loss),
             "repeats": held_out.map(|held_out| held_out.repeats),
             "hits": hits.map(|hits| hits.iter().map(|hit| char::from(b'0' + hit)).collect::<String>()),

@@ -10,10 +10,13 @@ use fieldtune::data::Data;
 use fieldtune::features::{LazyBackbone, Source, extract};
 use fieldtune::model::Model;
 use fieldtune::preprocess::View;
+use fieldtune::recipe::Trained;
 use fieldtune::samples::SampleSet;
+use fieldtune::search::best;
 use fieldtune::senses::Sense;
 use fieldtune::sound::Sound;
 use fieldtune::views::ViewSet;
+use fieldtune_core::Kernel;
 
 use crate::splits::{self, Split};
 use crate::{Failure, shared, work_folder};
@@ -104,6 +107,19 @@ impl Features {
     pub fn mean(&self, rows: &[usize], views: ViewSet) -> Vec<f32> {
         let all: Vec<usize> = (0..rows.len()).collect();
         self.chosen(rows).with(|data| data.mean_rows(&all, views))
+    }
+
+    /// Accuracy of a head on some rows.
+    ///
+    /// # Errors
+    /// As [`Trained::logits`].
+    pub fn share_right(&self, head: &Trained, rows: &[usize]) -> Result<f64, Failure> {
+        let logits = head.logits(&self.mean(rows, head.views), Kernel::best())?;
+        let hits = logits.chunks(self.classes).zip(rows);
+        let right = hits
+            .filter(|(row, test)| best(row) == usize::from(self.labels[**test]))
+            .count();
+        Ok(right as f64 / rows.len() as f64)
     }
 }
 

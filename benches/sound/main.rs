@@ -11,18 +11,14 @@ mod reference;
 mod table;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use clap::Parser;
-use fieldtune::candidates::{Wishes, candidates};
-use fieldtune::error::Error;
-use fieldtune::recipe::{Trained, train};
-use fieldtune::search::{Search, best};
+use fieldtune::candidates::Wishes;
 use fieldtune::views::ViewSet;
 use fieldtune_benches::frozen::{self, Features, Set};
 use fieldtune_benches::splits::Split;
+use fieldtune_benches::trained::searched;
 use fieldtune_benches::{Failure, machine, results};
-use fieldtune_core::Kernel;
 use serde_json::{Value, json};
 
 /// Samples a class.
@@ -136,38 +132,13 @@ fn accuracy(
     has_statistics: bool,
     split: &Split,
 ) -> Result<(String, f64), Failure> {
-    let kernel = Kernel::best();
     let wishes = Wishes {
         held: Some(ViewSet::ZOOMED),
         statistics: has_statistics,
         ..Wishes::default()
     };
-    let found = features.chosen(&split.train).with(|data| {
-        let search = Search {
-            data: *data,
-            seed: split.seed,
-            kernel,
-            time: Duration::from_secs(600),
-        };
-        let mut counts = vec![0; data.classes];
-        data.labels
-            .iter()
-            .for_each(|label| counts[usize::from(*label)] += 1);
-        let found = search.run(&candidates(&wishes, &counts), &|_, _| {})?;
-        let all: Vec<usize> = (0..data.len()).collect();
-        let head = train(&found.recipe, data, &all, split.seed, kernel)?;
-        Ok::<_, Error>((found.recipe.to_string(), head))
-    });
-    let (recipe, head) = found?;
-    Ok((recipe, share_right(features, &head, &split.test)?))
-}
-
-/// Accuracy of a head on some rows.
-fn share_right(features: &Features, head: &Trained, rows: &[usize]) -> Result<f64, Failure> {
-    let logits = head.logits(&features.mean(rows, head.views), Kernel::best())?;
-    let hits = logits.chunks(features.classes).zip(rows);
-    let right = hits
-        .filter(|(row, test)| best(row) == usize::from(features.labels[**test]))
-        .count();
-    Ok(right as f64 / rows.len() as f64)
+    let chosen = features.chosen(&split.train);
+    let (found, head) = chosen.with(|data| searched(data, &wishes, split.seed))?;
+    let right = features.share_right(&head, &split.test)?;
+    Ok((found.recipe.to_string(), right))
 }

@@ -137,6 +137,15 @@ impl<'a> Data<'a> {
         self.groups.get(sample).copied().unwrap_or(sample)
     }
 
+    /// How many of these samples each class has, `[K]`.
+    pub fn counts(&self, samples: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let mut counts = vec![0; self.classes];
+        for sample in samples {
+            counts[usize::from(self.labels[sample])] += 1;
+        }
+        counts
+    }
+
     /// The matrices of the views that are both held and wanted.
     fn matrices(&self, wanted: ViewSet) -> impl Iterator<Item = &'a [f32]> + use<'a> {
         let held = self.held.views().zip(self.views);
@@ -189,6 +198,21 @@ impl<'a> Data<'a> {
             }
         }
         mean
+    }
+}
+
+#[cfg(test)]
+impl<'a> Data<'a> {
+    /// Labels and groups without features, for what looks at nothing else.
+    pub(crate) fn of_labels(labels: &'a [u16], groups: &'a [usize], classes: usize) -> Self {
+        Self {
+            views: &[],
+            held: ViewSet::ORIGINAL,
+            labels,
+            groups,
+            features: 1,
+            classes,
+        }
     }
 }
 

@@ -184,10 +184,7 @@ const ONE_IN: usize = 5;
 /// Divides `samples` into those to train on and those to hold out, a fifth of each class
 /// in whole groups; `None` when a class has too few samples or its groups are too large.
 pub fn held_out(data: &Data<'_>, samples: &[usize], seed: u64) -> Option<[Vec<usize>; 2]> {
-    let mut counts = vec![0; data.classes];
-    samples
-        .iter()
-        .for_each(|sample| counts[usize::from(data.labels[*sample])] += 1);
+    let counts = data.counts(samples.iter().copied());
     if counts.iter().any(|count| *count < HELD_OUT_FROM) {
         return None;
     }
@@ -215,23 +212,13 @@ pub fn held_out(data: &Data<'_>, samples: &[usize], seed: u64) -> Option<[Vec<us
 mod tests {
     use super::*;
 
-    fn data<'a>(labels: &'a [u16], groups: &'a [usize]) -> Data<'a> {
-        Data {
-            views: &[],
-            held: crate::views::ViewSet::ORIGINAL,
-            labels,
-            groups,
-            features: 1,
-            classes: 2,
-        }
-    }
-
     #[test]
     fn a_fifth_of_each_class_is_held_out_in_whole_groups() {
         let labels: Vec<u16> = (0..80).map(|i| u16::from(i >= 40)).collect();
         let groups: Vec<usize> = (0..80).map(|i| i / 4).collect();
         let all: Vec<usize> = (0..80).collect();
-        let [trained, held] = held_out(&data(&labels, &groups), &all, 3).expect("enough");
+        let [trained, held] =
+            held_out(&Data::of_labels(&labels, &groups, 2), &all, 3).expect("enough");
         let mut both = [trained.clone(), held.clone()].concat();
         both.sort_unstable();
         assert_eq!(both, all);
@@ -241,7 +228,7 @@ mod tests {
         }
         let stands = |group| held.iter().any(|row| groups[*row] == group);
         assert!(trained.iter().all(|row| !stands(groups[*row])));
-        let other = held_out(&data(&labels, &[]), &all, 4).expect("enough");
+        let other = held_out(&Data::of_labels(&labels, &[], 2), &all, 4).expect("enough");
         assert_eq!((other[0].len(), other[1].len()), (64, 16));
     }
 
@@ -249,10 +236,10 @@ mod tests {
     fn few_samples_and_large_groups_hold_nothing_out() {
         let labels: Vec<u16> = (0..40).map(|i| i % 2).collect();
         let all: Vec<usize> = (0..40).collect();
-        assert!(held_out(&data(&labels, &[]), &all, 1).is_some());
-        assert!(held_out(&data(&labels, &[]), &all[..39], 1).is_none());
+        assert!(held_out(&Data::of_labels(&labels, &[], 2), &all, 1).is_some());
+        assert!(held_out(&Data::of_labels(&labels, &[], 2), &all[..39], 1).is_none());
         let groups: Vec<usize> = (0..40).map(|i| i / 10).collect();
-        assert!(held_out(&data(&labels, &groups), &all, 1).is_none());
+        assert!(held_out(&Data::of_labels(&labels, &groups, 2), &all, 1).is_none());
     }
 
     #[test]
@@ -291,7 +278,7 @@ mod tests {
         let data = Data {
             views: &[&values],
             features: 3,
-            ..data(&labels, &[])
+            ..Data::of_labels(&labels, &[], 2)
         };
         let wishes = crate::candidates::Wishes {
             extras,

@@ -246,17 +246,9 @@ pub fn fits() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::views::ViewSet;
 
     fn study_units(groups: &[usize], labels: &[u16], classes: usize) -> Vec<Vec<Unit>> {
-        let data = Data {
-            views: &[],
-            held: ViewSet::ORIGINAL,
-            labels,
-            groups,
-            features: 1,
-            classes,
-        };
+        let data = Data::of_labels(labels, groups, classes);
         let mut found: Vec<Vec<Unit>> = (0..classes).map(|_| Vec::new()).collect();
         for unit in units(&data, 0..labels.len()) {
             found[unit.label].push(unit);

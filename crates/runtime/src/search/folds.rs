@@ -99,9 +99,7 @@ pub(crate) fn units(data: &Data<'_>, rows: impl Iterator<Item = usize>) -> Vec<U
         by_group.entry(data.group(row)).or_default().push(row);
     }
     let unit = |rows: Vec<usize>| {
-        let mut counts = vec![0u32; data.classes];
-        rows.iter()
-            .for_each(|row| counts[usize::from(data.labels[*row])] += 1);
+        let counts = data.counts(rows.iter().copied());
         let label = (0..data.classes)
             .rev()
             .max_by_key(|class| counts[*class])
@@ -115,22 +113,11 @@ pub(crate) fn units(data: &Data<'_>, rows: impl Iterator<Item = usize>) -> Vec<U
 mod tests {
     use super::*;
 
-    fn data<'a>(labels: &'a [u16], groups: &'a [usize], classes: usize) -> Data<'a> {
-        Data {
-            views: &[],
-            held: crate::views::ViewSet::ORIGINAL,
-            labels,
-            groups,
-            features: 1,
-            classes,
-        }
-    }
-
     #[test]
     fn folds_are_even_and_never_split_a_group() {
         let labels: Vec<u16> = (0..60).map(|i| (i % 3) as u16).collect();
         let groups: Vec<usize> = (0..60).map(|i| (i % 3) * 10 + i / 12).collect();
-        let data = data(&labels, &groups, 3);
+        let data = Data::of_labels(&labels, &groups, 3);
         let folds = folds(&data, 7);
         assert_eq!(fold_count(&folds), 5);
         for row in 0..60 {
@@ -154,7 +141,7 @@ mod tests {
         let labels: Vec<u16> = (0..60).map(|i| (i * 7 % 4) as u16).collect();
         let groups: Vec<usize> = (0..60).map(|i| i / 7 % 3).collect();
         for seed in 0..20 {
-            let folds = folds(&data(&labels, &groups, 4), seed);
+            let folds = folds(&Data::of_labels(&labels, &groups, 4), seed);
             assert_eq!(fold_count(&folds), 3);
             for fold in 0..3 {
                 let held: Vec<usize> = (0..60).filter(|row| folds[*row] == fold).collect();
@@ -182,7 +169,7 @@ mod tests {
                 })
                 .collect();
             let groups: Vec<usize> = (0..count).map(|_| random.below(6) as usize).collect();
-            let folds = folds(&data(&labels, &groups, 4), seed);
+            let folds = folds(&Data::of_labels(&labels, &groups, 4), seed);
             for fold in 0..fold_count(&folds) {
                 for class in 0..4 {
                     let trained = |row: &usize| folds[*row] != fold && labels[*row] == class;
@@ -195,7 +182,7 @@ mod tests {
     #[test]
     fn a_class_with_one_sample_is_always_trained() {
         let labels = [0, 0, 0, 1, 1, 2];
-        let data = data(&labels, &[], 3);
+        let data = Data::of_labels(&labels, &[], 3);
         let found = folds(&data, 1);
         assert_eq!(found[5], ALWAYS_TRAINED);
         assert!(found[..5].iter().all(|fold| *fold < 2));

@@ -123,11 +123,7 @@ impl Session {
 
     /// The recipes that are worth trying, the default first.
     pub(super) fn candidates(&self, wishes: &Wishes, data: &Data<'_>) -> Vec<Recipe> {
-        let mut counts = vec![0; data.classes];
-        data.labels
-            .iter()
-            .for_each(|label| counts[usize::from(*label)] += 1);
-        candidates::candidates(wishes, &counts)
+        candidates::candidates(wishes, &data.counts(0..data.len()))
     }
 
     /// As many threads as the settings say.
