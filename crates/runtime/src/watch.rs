@@ -5,7 +5,8 @@
 //!
 //! A record on disk holds the files that had their turn, so that after a restart only the
 //! others have theirs. It is written after the turn: a file may get a second turn when
-//! the process is killed in between, but none goes without.
+//! the process is killed in between, but none goes without. Lines of files that are gone
+//! are dropped when there are many, so that it does not grow for as long as files come.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -32,6 +33,9 @@ pub const RECORD: &str = ".fieldtune-watch";
 
 /// Largest record that is read, in bytes.
 const MAX_RECORD_BYTES: u64 = 256 << 20;
+
+/// Lines of the record beyond two for each file that is there, before it is written anew.
+const SPARE_LINES: usize = 1000;
 
 /// How long one sleep may last before somebody looks whether to stop.
 const NAP: Duration = Duration::from_millis(100);
@@ -67,6 +71,8 @@ pub struct Folder {
     record: PathBuf,
     kind: Kind,
     patience: Duration,
+    /// Lines of the record.
+    lines: usize,
     handled: HashMap<String, Stamp>,
     waiting: BTreeMap<String, Waiting>,
 }
@@ -103,6 +109,7 @@ impl Folder {
             record,
             kind,
             patience: PATIENCE,
+            lines: 0,
             handled: HashMap::new(),
             waiting: BTreeMap::new(),
         };
@@ -171,7 +178,11 @@ impl Folder {
     pub fn done(&mut self, turn: &Turn) -> Result<()> {
         self.waiting.remove(&turn.name);
         self.handled.insert(turn.name.clone(), turn.stamp);
+        if self.lines > 2 * self.handled.len() + SPARE_LINES {
+            return self.rewrite();
+        }
         let line = line(&turn.name, turn.stamp);
+        self.lines += 1;
         store::append(&self.record, line.as_bytes())
     }
 
@@ -221,7 +232,9 @@ impl Folder {
         Ok(lines)
     }
 
-    fn rewrite(&self) -> Result<()> {
+    /// Writes the record anew, without what is gone.
+    fn rewrite(&mut self) -> Result<()> {
+        self.lines = self.handled.len();
         let names: BTreeSet<&String> = self.handled.keys().collect();
         let lines: String = names
             .iter()
@@ -373,6 +386,30 @@ mod tests {
         folder.look().unwrap();
         assert_eq!(names(&folder.look().unwrap().ready), ["b.jpg", "c.jpg"]);
         assert!(!place.path().join(RECORD).exists());
+    }
+
+    #[test]
+    fn the_record_does_not_grow_with_files_that_are_gone() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(place.path(), Kind::Picture, None).unwrap();
+        for number in 0..3 * SPARE_LINES {
+            let name = format!("{number}.jpg");
+            folder.look().unwrap();
+            let turn = Turn {
+                path: place.path().join(&name),
+                name,
+                stamp: Stamp {
+                    bytes: 1,
+                    modified_ns: number as u64,
+                },
+            };
+            folder.done(&turn).unwrap();
+        }
+        let record = fs::read_to_string(place.path().join(RECORD)).unwrap();
+        let lines = record.lines().count();
+        assert!(lines <= SPARE_LINES + 3, "{lines} lines");
+        let last = format!("\"{}.jpg\"", 3 * SPARE_LINES - 1);
+        assert!(record.contains(&last), "the newest is kept");
     }
 
     #[test]
