@@ -36,11 +36,12 @@ const PROGRAMS: [(&str, &[&str]); 3] = [
 /// Packages that may use every room. Nothing may use them.
 const ONLOOKERS: [&str; 2] = ["fieldtune-tests", "fieldtune-benches"];
 
-const TOP_LEVEL: [&str; 7] = [
+const TOP_LEVEL: [&str; 8] = [
     "Cargo.toml",
     "README.md",
     "benches",
     "crates",
+    "fuzz",
     "models",
     "targets",
     "tests",
@@ -96,7 +97,7 @@ fn allowed(name: &str) -> Option<&'static [&'static str]> {
 fn sources() -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let root = root();
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = ["crates", "tests", "benches", "targets"]
+    let mut folders: Vec<PathBuf> = ["crates", "tests", "benches", "targets", "fuzz"]
         .map(|folder| root.join(folder))
         .into();
     while let Some(folder) = folders.pop() {
