@@ -303,9 +303,10 @@ fn bmp_that_declares(width: i32, height: i32) -> Vec<u8> {
     bmp
 }
 
-/// A lossless WebP of nothing with the largest sides that there are.
+/// A lossless WebP of nothing whose sides are as long as they can be.
 fn largest_webp() -> Vec<u8> {
-    let image = [0x2f, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0];
+    // A signature, then twice 14 bits: 16,383 pixels less one.
+    let image = [0x2f, 0xfe, 0xbf, 0xff, 0x0f, 0, 0, 0];
     let mut webp = b"RIFF".to_vec();
     webp.extend((12 + image.len() as u32).to_le_bytes());
     webp.extend(b"WEBPVP8L");

@@ -1,19 +1,28 @@
 //! Promise: files from strangers reach neither other files, nor the terminal, nor the
 //! network. Links and `..` stay in the folder unless a flag says so; names in them are shown
-//! as text; the program holds no network code.
+//! as text; the program holds no network code. `watch` is kept from other files by the kernel,
+//! and does not stay root.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use fieldtune::error::is_hostile;
 use fieldtune::head::Head;
+use fieldtune::sandbox::{self, Held, Needs};
 use fieldtune_tests::small_heads::small_head;
 use fieldtune_tests::{
-    Ran, demo_samples, fieldtune, not_tested, program, repository, run, solid, two_classes,
-    write_files,
+    Ran, demo_head, demo_samples, fieldtune, not_tested, program, repository, run, solid,
+    two_classes, write_files,
 };
+
+/// Far more than a label takes, even emulated on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A name that clears the screen, turns text around and ends a tag.
 const HOSTILE: &str = "a\u{1b}[2J\u{9b}31m\u{202e}<img src=x onerror=alert(1)>\"'&.png";
@@ -252,5 +261,171 @@ fn the_program_imports_no_socket_function() {
         "sendto",
     ] {
         assert!(!has(name), "the program imports {name}");
+    }
+}
+
+/// Whether this kernel can keep a process from files; says so where it cannot.
+fn landlock() -> bool {
+    let possible = sandbox::possible() != Held::NotAtAll;
+    if !possible {
+        not_tested("what watch cannot reach; this needs a kernel from 5.13 on with Landlock");
+    }
+    possible
+}
+
+#[test]
+fn a_confined_thread_reaches_what_it_needs_and_nothing_else() {
+    if !landlock() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = |name: &str| folder.path().join(name);
+    for name in ["read", "write", "other"] {
+        fs::create_dir(place(name)).expect("made");
+        fs::write(place(name).join("a"), name).expect("written");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let confined = |read_all: bool| {
+        let (read, write, other) = (place("read"), place("write"), place("other"));
+        let needs = Needs {
+            read: &[&read],
+            write: &[&write],
+            read_all,
+        };
+        sandbox::confine(needs).expect("possible");
+        assert!(fs::read(read.join("a")).is_ok());
+        assert!(fs::write(read.join("a"), "x").is_err());
+        assert!(fs::write(write.join("b"), "x").is_ok());
+        assert!(fs::rename(write.join("b"), write.join("c")).is_ok());
+        assert!(fs::remove_file(write.join("c")).is_ok());
+        assert_eq!(fs::read(other.join("a")).is_ok(), read_all);
+        assert!(fs::write(other.join("a"), "x").is_err());
+        assert!(fs::remove_file(other.join("a")).is_err());
+        assert!(Command::new("/bin/true").status().is_err() || read_all);
+        // Threads that it starts are held too.
+        let inner = std::thread::spawn(move || fs::write(other.join("a"), "x").is_err());
+        assert!(inner.join().expect("ends"));
+        TcpStream::connect(address).err().map(|error| error.kind())
+    };
+    std::thread::scope(|scope| {
+        for read_all in [false, true] {
+            let said = scope.spawn(move || confined(read_all)).join();
+            let said = said.expect("holds");
+            // Kernels before 6.7 do not know of networks.
+            let held = sandbox::possible() == Held::Wholly;
+            assert!(
+                !held || said == Some(ErrorKind::PermissionDenied),
+                "{said:?}"
+            );
+        }
+    });
+}
+
+/// A `watch` at work, killed at the end of the test.
+struct Watching(Child);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Watching {
+    fn start(folder: &Path, out: &Path, flags: &[&str]) -> Self {
+        let mut command = fieldtune();
+        command.arg("watch").arg(demo_head()).arg(folder);
+        command.args(["--json", "--interval", "20ms", "--threads", "2"]);
+        command.args(flags).stdin(Stdio::null());
+        command.stdout(File::create(out).expect("a file"));
+        Self(command.spawn().expect("the command starts"))
+    }
+
+    /// What it said of files, once there are so many lines.
+    fn said(&mut self, out: &Path, lines: usize) -> String {
+        let start = Instant::now();
+        loop {
+            let text = fs::read_to_string(out).expect("the output");
+            if text.matches('\n').count() >= lines {
+                return text;
+            }
+            let ended = self.0.try_wait().expect("a child can be waited for");
+            assert!(ended.is_none() && start.elapsed() < PATIENCE, "{text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A field of each thread's status.
+    fn of_threads(&self, field: &str) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("threads");
+        let of = |task: std::io::Result<fs::DirEntry>| {
+            // A thread may end meanwhile.
+            let status = fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+            Some(line.trim().to_string())
+        };
+        tasks.filter_map(of).collect()
+    }
+}
+
+#[test]
+fn watch_does_not_follow_a_link_out_of_its_folder_unless_told() {
+    if !landlock() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a folder");
+    let [folder, secret] = ["incoming", "secret"].map(|name| place.path().join(name));
+    for made in [&folder, &secret] {
+        fs::create_dir(made).expect("made");
+    }
+    fs::write(secret.join("outside.png"), solid(9)).expect("written");
+    fs::write(folder.join("inside.png"), solid(9)).expect("written");
+    std::os::unix::fs::symlink(secret.join("outside.png"), folder.join("link.png"))
+        .expect("linked");
+    for (flags, lines) in [(&[][..], 1), (&["--follow-outside"], 2)] {
+        let out = place.path().join("out");
+        let record = folder.join(".fieldtune-watch");
+        let _ = fs::remove_file(record);
+        let mut watching = Watching::start(&folder, &out, flags);
+        let said = watching.said(&out, lines);
+        assert!(said.contains("inside.png"), "{said}");
+        for status in watching.of_threads("NoNewPrivs:") {
+            assert_eq!(status, "1");
+        }
+        // One more file and it is known that the link had its turn before.
+        fs::write(folder.join("z.png"), solid(7)).expect("written");
+        let said = watching.said(&out, lines + 1);
+        assert_eq!(said.contains("link.png"), lines == 2, "{said}");
+        fs::remove_file(folder.join("z.png")).expect("removed");
+    }
+}
+
+#[test]
+fn watch_of_root_goes_on_as_the_owner_of_the_folder() {
+    const NOBODY: u32 = 65_534;
+    let place = tempfile::tempdir().expect("a folder");
+    let folder = place.path().join("incoming");
+    fs::create_dir(&folder).expect("made");
+    if chown(&folder, Some(NOBODY), Some(NOBODY)).is_err() {
+        return not_tested("whether watch gives up root's rights; run the tests as root");
+    }
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(place.path(), open).expect("changed");
+    let out = place.path().join("out");
+    for (flags, user) in [(&[][..], NOBODY), (&["--keep-root"], 0)] {
+        let name = format!("{user}.png");
+        fs::write(folder.join(&name), solid(9)).expect("written");
+        let _ = fs::remove_file(folder.join(".fieldtune-watch"));
+        let mut watching = Watching::start(&folder, &out, flags);
+        let said = watching.said(&out, 1);
+        assert!(said.contains(&name), "{said}");
+        for users in watching.of_threads("Uid:") {
+            let all = users.split_whitespace().all(|it| it == user.to_string());
+            assert!(all, "{users}");
+        }
+        drop(watching);
+        let record = fs::metadata(folder.join(".fieldtune-watch")).expect("a record");
+        assert_eq!(record.uid(), user);
     }
 }

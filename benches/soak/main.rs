@@ -79,8 +79,11 @@ fn small_network() -> Vec<u8> {
     onnx.finish("y")
 }
 
-/// The command, built beside this bench.
+/// The command: `$FIELDTUNE_BIN`, or else built beside this bench.
 fn program() -> Result<Command, Failure> {
+    if let Some(program) = std::env::var_os("FIELDTUNE_BIN") {
+        return Ok(Command::new(program));
+    }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--workspace", "--bin", "fieldtune"]);
     fieldtune_benches::run(cargo.current_dir(repository()))?;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 use fieldtune::error::{Error, ErrorKind, Result};
+use fieldtune::sandbox::{self, Needs};
+use fieldtune::session::Predictor;
 use fieldtune::watch::{self, Folder};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -35,6 +37,9 @@ pub struct WatchArgs {
     /// before
     #[arg(long, value_name = "KEY.pub")]
     pub trust: Option<PathBuf>,
+    /// Stay root where root starts this; else it goes on as the owner of the folder
+    #[arg(long)]
+    pub keep_root: bool,
     /// The backbone.
     #[command(flatten)]
     pub backbone: BackboneArgs,
@@ -58,6 +63,7 @@ pub fn run(args: &WatchArgs) -> Result<()> {
     let head = head::open(&args.head, args.trust.as_deref())?;
     let session = settings::using(&backbone(args))?;
     let predictor = session.predictor(&head, &args.head)?;
+    confine(args, &predictor)?;
     let mut folder = Folder::open(&args.folder, predictor.kind(), args.record.as_deref())?;
     let interval = args.interval.max(Duration::from_millis(1));
     watch::watch(
@@ -82,6 +88,33 @@ pub fn run(args: &WatchArgs) -> Result<()> {
             }
         },
     )
+}
+
+/// Keeps the process to what it still needs once head and backbone are read, so that a file
+/// that turns out to be an attack reaches nothing else.
+fn confine(args: &WatchArgs, predictor: &Predictor<'_>) -> Result<()> {
+    predictor.load()?;
+    if !args.keep_root {
+        sandbox::become_owner_of(&args.folder)?;
+    }
+    let record = args.record.as_deref().and_then(Path::parent);
+    // A record that is named without a folder lies in the one where this runs.
+    let record = record.map(|folder| match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    });
+    let cache = backbone(args).cache.filter(|it| it != Path::new("off"));
+    let write: Vec<&Path> = [record.or(Some(&args.folder)), cache.as_deref()]
+        .into_iter()
+        .flatten()
+        .collect();
+    // Whether this kernel can is for `doctor` to say, once, not for every start.
+    sandbox::confine(Needs {
+        read: &[&args.folder],
+        write: &write,
+        read_all: args.backbone.follow_outside,
+    })?;
+    Ok(())
 }
 
 /// Each file has one turn, so keeping its features would only fill the medium.

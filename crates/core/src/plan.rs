@@ -171,6 +171,12 @@ impl Plan {
         ]
     }
 
+    /// How many elements that are: what a checkpoint keeps.
+    pub fn kept_elements(&self) -> usize {
+        let spans = self.kept_between_steps();
+        spans.iter().map(|span| span.range().len()).sum()
+    }
+
     /// Length of the arena in f32 elements.
     pub fn elements(&self) -> usize {
         self.elements

@@ -176,6 +176,8 @@ impl Checkpoint {
     pub fn keep_training(&self, trainer: &Trainer<'_>, order: &[u32], position: &Position) {
         let mut state = self.state();
         if self.is_due(&state) {
+            // The old one first: the two are as large as the arena.
+            state.content.training = None;
             state.content.training = Some(Stand {
                 position: position.clone(),
                 kept: trainer.kept().copied().collect(),
@@ -242,13 +244,17 @@ fn parsed(bytes: &[u8]) -> Option<Content> {
     intact.then(|| postcard::from_bytes(payload).ok()).flatten()
 }
 
+/// The bytes of the file, in one buffer of the right size: they may be as large as the arena.
 fn written(content: &Content) -> Result<Vec<u8>> {
-    let payload = postcard::to_allocvec(content);
-    let payload = payload
-        .map_err(|error| Error::new(ErrorKind::Failed, format_args!("no checkpoint: {error}")))?;
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend(Sha256::digest(&payload));
-    bytes.extend(payload);
+    let refused = |error| Error::new(ErrorKind::Failed, format_args!("no checkpoint: {error}"));
+    let start = MAGIC.len() + DIGEST_BYTES;
+    let size = postcard::ser_flavors::Size::default();
+    let size = postcard::serialize_with_flavor(content, size).map_err(refused)?;
+    let mut bytes = vec![0; start + size];
+    postcard::to_slice(content, &mut bytes[start..]).map_err(refused)?;
+    let digest = Sha256::digest(&bytes[start..]);
+    bytes[..MAGIC.len()].copy_from_slice(MAGIC);
+    bytes[MAGIC.len()..start].copy_from_slice(&digest);
     Ok(bytes)
 }
 

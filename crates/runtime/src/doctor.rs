@@ -15,6 +15,7 @@ use crate::budget::{available_bytes, format_size, peak_rss_bytes};
 use crate::cache::Cache;
 use crate::error::Result;
 use crate::model::Model;
+use crate::sandbox::{self, Held};
 use crate::store;
 
 /// Free space under which a disk is called full, in bytes.
@@ -86,6 +87,7 @@ pub fn examine(model: &Model, cache_folder: Option<&Path>) -> Vec<Check> {
         system::memory(root, available_bytes, peak_rss_bytes()),
         cache(cache_folder),
         system::clock(),
+        confinement(),
     ];
     checks.extend(system::speed(root));
     checks
@@ -150,6 +152,23 @@ fn backbone(model: &Model) -> Check {
     match run() {
         Ok(found) => Check::fine(NAME, found),
         Err(error) => Check::failure(NAME, error.to_string(), "use another --backbone"),
+    }
+}
+
+/// Whether `watch` can be kept from files that it does not need.
+fn confinement() -> Check {
+    const NAME: &str = "sandbox";
+    match sandbox::possible() {
+        Held::Wholly => Check::fine(NAME, "watch is kept from other files (Landlock)"),
+        Held::Partly => Check::fine(
+            NAME,
+            "watch is kept from other files as far as this kernel can (Landlock)",
+        ),
+        Held::NotAtAll => Check::warning(
+            NAME,
+            "this kernel has no Landlock: watch can reach what its user can",
+            "run watch as a user of its own, or use a kernel from 5.13 on with Landlock enabled",
+        ),
     }
 }
 

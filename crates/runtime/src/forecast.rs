@@ -117,9 +117,9 @@ pub fn forecast(
         "samples",
         threads as u64 * largest_sample_bytes(backbone.sense(), set),
     );
-    job.add_training(&mut memory, arena.bytes());
-    memory.add("slack", SLACK_BYTES * (1 + threads as u64));
     let network = job.recipes[largest].network(job.features, job.classes)?;
+    job.add_training(&mut memory, &arena, &network);
+    memory.add("slack", SLACK_BYTES * (1 + threads as u64));
     Ok(Forecast {
         peak_bytes: memory.total_bytes(),
         memory,
@@ -181,15 +181,20 @@ impl Job {
         largest.ok_or_else(none)
     }
 
-    fn add_training(&self, memory: &mut MemoryParts, arena_bytes: u64) {
+    fn add_training(&self, memory: &mut MemoryParts, arena: &Plan, network: &Network) {
         let float = size_of::<f32>();
         let view_bytes = (self.samples * self.features * float) as u64;
         let views_bytes = view_bytes * self.views as u64;
         let outputs_bytes = (self.samples * self.classes * float) as u64;
         let threads = self.threads as u64;
         memory.add("features", views_bytes);
-        // Each training holds a transformed copy of its rows beside its arena.
-        memory.add("training", threads * (arena_bytes + views_bytes));
+        // Each training holds a transformed copy of its rows beside its arena, what it
+        // found, and room to judge with that. The last one, alone, may keep a checkpoint: once to have, once to write.
+        let found_bytes = (network.parameter_elements() * float) as u64;
+        let kept_bytes = (arena.kept_elements() * float) as u64;
+        let judging_bytes = recipe::judging_bytes(network, self.kernel);
+        let once = arena.bytes() + views_bytes + found_bytes + judging_bytes;
+        memory.add("training", (threads * once).max(once + 2 * kept_bytes));
         if self.recipes.iter().any(|recipe| recipe.whitening.is_some()) {
             let rows = self.samples * self.views;
             let tail = self.recipes.iter().find_map(Recipe::tail);

@@ -12,7 +12,8 @@
 //! the whole job, [`growing`] the job once more with more samples, [`forecast`] says
 //! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
 //! [`device`] does it on a microcontroller at a serial port.
-//! [`watch`] gives files that appear in a folder their turn, [`mod@bench`] measures this
+//! [`sandbox`] gives up what a process does not need, [`watch`] gives files that appear in a
+//! folder their turn, [`mod@bench`] measures this
 //! machine, [`doctor`] says what would go wrong on it.
 //! [`store`] is the one place that writes files, [`versions`] keeps the heads that were
 //! replaced, [`signature`] says whose heads a board takes, [`error`] is the one error type.
@@ -28,6 +29,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arena;
 pub mod backbone;
 mod basis;
 pub mod bench;
@@ -54,6 +56,7 @@ pub mod preprocess;
 pub mod recipe;
 pub mod report;
 pub mod samples;
+pub mod sandbox;
 pub mod search;
 pub mod senses;
 pub mod session;

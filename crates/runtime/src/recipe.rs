@@ -14,6 +14,7 @@ use fieldtune_core::train::{Course, Options, Position, Space, Trainer, fit_resum
 use fieldtune_core::transform::Transform;
 use serde::Serialize;
 
+use crate::arena::Arena;
 use crate::basis::Basis;
 use crate::checkpoint::Checkpoint;
 use crate::data::{Data, Fitted, Rows};
@@ -451,8 +452,9 @@ impl Gradient<'_> {
             ..recipe.options(count, kernel)
         };
         let plan = options.plan(self.network).map_err(refused)?;
-        let mut arena = vec![0.0; plan.elements()];
-        let mut trainer = Trainer::new(self.network, options, &mut arena, seed).map_err(refused)?;
+        let mut arena = Arena::take(plan.elements());
+        let mut trainer =
+            Trainer::new(self.network, options, arena.elements(), seed).map_err(refused)?;
         if let Some(start) = &self.start {
             trainer.parameters_mut().copy_from_slice(start);
         }
@@ -545,6 +547,15 @@ pub(crate) fn mean_logits(views: impl Iterator<Item = Result<Vec<f32>>>) -> Resu
     Ok(sum)
 }
 
+/// Rows that are judged at once.
+const JUDGED_ROWS: usize = 16;
+
+/// Bytes that [`logits`] works in.
+pub(crate) fn judging_bytes(network: &Network, kernel: Kernel) -> u64 {
+    let workspace = predict::workspace_elements(network, JUDGED_ROWS, kernel);
+    (size_of::<f32>() * (workspace + JUDGED_ROWS * network.inputs())) as u64
+}
+
 /// Logits `[n, K]` of raw features `[n, F]` by any head, a few rows at a time so that
 /// memory does not grow with n.
 ///
@@ -557,14 +568,13 @@ pub fn logits(
     features: &[f32],
     kernel: Kernel,
 ) -> Result<Vec<f32>> {
-    const ROWS: usize = 16;
     let (width, classes) = (network.inputs(), network.classes());
     let mut out = vec![0.0; features.len() / width * classes];
-    let mut workspace = vec![0.0; predict::workspace_elements(network, ROWS, kernel)];
-    let mut block = Vec::with_capacity(ROWS * width);
+    let mut workspace = vec![0.0; predict::workspace_elements(network, JUDGED_ROWS, kernel)];
+    let mut block = Vec::with_capacity(JUDGED_ROWS * width);
     for (rows, out) in features
-        .chunks(ROWS * width)
-        .zip(out.chunks_mut(ROWS * classes))
+        .chunks(JUDGED_ROWS * width)
+        .zip(out.chunks_mut(JUDGED_ROWS * classes))
     {
         block.clear();
         block.extend_from_slice(rows);
