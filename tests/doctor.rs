@@ -26,6 +26,7 @@ fn doctor_finds_that_everything_works_here_and_changes_nothing() {
         "memory",
         "cache",
         "clock",
+        "sandbox",
     ] {
         let check = checks.iter().find(|check| check["name"] == name);
         let check = check.unwrap_or_else(|| panic!("no {name}: {document}"));

@@ -37,7 +37,7 @@ const BATCH: usize = 500;
 const NOTES: usize = 20;
 
 /// Of what is noted, the part before all buffers have their size.
-const WARM: usize = NOTES / 10;
+const WARM: usize = NOTES / 5;
 
 /// Memory may be so much more at the end than when everything was warm, in bytes: what an
 /// allocator may take to and fro.

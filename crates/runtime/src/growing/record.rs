@@ -5,7 +5,9 @@
 //! Layout: `DIR/heads/DIGEST.samples`, the hexadecimal SHA-256 of the head file's bytes;
 //! JSON lines: a header, a line a sample, and the SHA-256 of everything before it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -21,6 +23,10 @@ const FORMAT: &str = "fieldtune samples of a head";
 const VERSION: u32 = 1;
 /// Largest record read, in bytes: some 200,000 samples.
 const MAX_RECORD_BYTES: u64 = 64 << 20;
+
+/// Records that are kept: a device that trains every day would fill its medium. Heads whose
+/// record is gone can be used, but not grow.
+const KEPT: usize = 64;
 
 /// The samples of a head, in the order of training.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,8 +115,11 @@ impl Record {
             let what = format_args!("cannot be written ({error})");
             Error::at(ErrorKind::Failed, &path, what, "rename the samples")
         })?;
-        store.make_folder(&cache.join("heads"))?;
-        store.write_atomically(&path, &bytes)
+        let folder = cache.join("heads");
+        store.make_folder(&folder)?;
+        store.write_atomically(&path, &bytes)?;
+        prune(store, &folder, &path);
+        Ok(())
     }
 
     /// The record of a head.
@@ -217,6 +226,25 @@ fn sample(line: &str, classes: usize) -> Option<Recorded> {
     })
 }
 
+/// Removes the oldest records above [`KEPT`], but not `newest`; as far as that is possible,
+/// since too many do no harm.
+fn prune(store: &Store, folder: &Path, newest: &Path) {
+    let is_record = |path: &PathBuf| {
+        let record = path.extension().is_some_and(|it| it == "samples");
+        record && path != newest
+    };
+    let paths = store.names(folder).unwrap_or_default().into_iter();
+    let records = paths.map(|name| folder.join(name)).filter(is_record);
+    let mut aged: Vec<(SystemTime, PathBuf)> = records
+        .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
+        .collect();
+    aged.sort();
+    let surplus = (aged.len() + 1).saturating_sub(KEPT);
+    for (_, path) in aged.into_iter().take(surplus) {
+        let _ = store.remove(&path);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +277,20 @@ mod tests {
                 "{index} bytes"
             );
         }
+    }
+
+    #[test]
+    fn only_the_newest_records_stay() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::default();
+        let folder = cache.path().join("heads");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("notes.txt"), "not ours").unwrap();
+        for number in 0..KEPT as u8 + 9 {
+            record().save(&store, cache.path(), &[number; 32]).unwrap();
+            assert!(Record::path(cache.path(), &[number; 32]).exists());
+        }
+        assert_eq!(store.names(&folder).unwrap().len(), KEPT + 1);
     }
 
     #[test]
