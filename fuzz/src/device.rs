@@ -132,7 +132,7 @@ impl Patience {
             Ok((_, Request::Train)) => {
                 let job = self.job.get(..self.begun).map(Job::decode);
                 let short = |job: &Job<'_>| {
-                    let steps = job.training.adversary.map_or(0, |it| u32::from(it.steps));
+                    let steps = job.training.adversary.map_or(0, |it| it.steps);
                     job.training.epochs.saturating_mul(1 + steps) <= MAX_EPOCHS
                 };
                 !matches!(job, Some(Ok(job)) if !short(&job))
