@@ -82,6 +82,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "so many draws take minutes")]
     fn normal_has_the_right_moments() {
         let mut random = Random::new(7);
         let (mut mean, mut square) = (0.0f64, 0.0f64);
@@ -95,6 +96,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "so many draws take minutes")]
     fn below_is_even_and_shuffle_keeps_all() {
         let mut random = Random::new(1);
         let mut counts = [0; 5];
