@@ -247,6 +247,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes more than ten minutes there")]
     fn gives_what_passes_through_the_layer_give() {
         for kernel in Kernel::available() {
             for (features, hidden, classes) in [(64, &[][..], 2), (200, &[], 12), (30, &[90], 7)] {
