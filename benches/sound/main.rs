@@ -13,7 +13,7 @@ mod table;
 use std::collections::BTreeMap;
 
 use clap::Parser;
-use fieldtune::candidates::Wishes;
+use fieldtune::candidates::{List, Wishes};
 use fieldtune::views::ViewSet;
 use fieldtune_benches::frozen::{self, Features, Set};
 use fieldtune_benches::splits::Split;
@@ -134,7 +134,10 @@ fn accuracy(
 ) -> Result<(String, f64), Failure> {
     let wishes = Wishes {
         held: Some(ViewSet::ZOOMED),
-        statistics: has_statistics,
+        list: match has_statistics {
+            true => List::Statistics,
+            false => List::Network,
+        },
         ..Wishes::default()
     };
     let chosen = features.chosen(&split.train);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fieldtune::cache::Cache;
-use fieldtune::candidates::Wishes;
+use fieldtune::candidates::{List, Wishes};
 use fieldtune::checkpoint::{Checkpoints, USUAL_INTERVAL};
 use fieldtune::error::{Error, ErrorKind, Result};
 use fieldtune::extras::Extras;
@@ -44,6 +44,7 @@ pub fn training(args: &TrainingArgs, output: Option<&Path>) -> Result<Session> {
     settings.reproducible = args.reproducible;
     settings.false_alarms = args.false_alarms;
     settings.window_seconds = args.window.map(|window| window.as_secs_f32());
+    settings.step_seconds = args.step.map(|step| step.as_secs_f32());
     let interval = args.checkpoint_every.unwrap_or(USUAL_INTERVAL);
     settings.checkpoints = output.map(|head| Checkpoints::beside(head, interval, args.resume));
     session(&args.backbone, settings)
@@ -198,7 +199,7 @@ fn wishes(args: &TrainingArgs) -> Result<Wishes> {
         batch: args.batch.map(|batch| batch as usize),
         views: args.views.and_then(views),
         held: None,
-        statistics: false,
+        list: List::default(),
         extras: extras(args)?,
     })
 }

@@ -2,7 +2,8 @@
 //!
 //! Walk: [`model`] finds a backbone's file and [`manifest`]; [`samples`] lists the
 //! user's files, [`senses`] says of what kind they are; [`preprocess`] turns a picture into a
-//! tensor, [`sound`] a recording, [`backbone`] into features,
+//! tensor, [`sound`] a recording, [`series`] a sensor's values ([`windows`] are parts of
+//! long files), [`backbone`] into features,
 //! [`cache`] keeps them ([`features`] does all that in parallel). [`candidates`] says
 //! which recipes are worth trying, [`search`] cross-validates them, [`recipe`] trains
 //! one on [`data`], with [`extras`] where asked for, [`head`] holds the result; [`tail`]
@@ -56,6 +57,7 @@ pub mod report;
 pub mod samples;
 pub mod search;
 pub mod senses;
+pub mod series;
 pub mod session;
 pub mod sets;
 pub mod signature;
@@ -68,6 +70,7 @@ pub mod versions;
 pub mod views;
 pub mod watch;
 mod whitening;
+pub mod windows;
 
 pub use fieldtune_core::adversary::{Middle, Rise};
 pub use fieldtune_core::decay::Mode as DecayMode;

@@ -13,7 +13,7 @@ use fieldtune_core::head;
 
 use crate::error::{Error, ErrorKind, Result, is_hostile};
 use crate::senses::Kind;
-use crate::sound::windows::Part;
+use crate::windows::Part;
 
 /// Most classes a head can have.
 pub const MAX_CLASSES: usize = head::MAX_CLASSES;
@@ -168,7 +168,7 @@ impl SampleSet {
             let skipped = self.skipped.len();
             return bad(
                 format!("has no usable sample ({skipped} files skipped)"),
-                "add pictures or recordings, one sub-folder a class",
+                "add pictures, recordings or sensor files, one sub-folder a class",
             );
         }
         let empty = self.counts().iter().position(|&count| count == 0);

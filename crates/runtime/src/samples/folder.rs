@@ -13,8 +13,7 @@ use crate::senses::Kind;
 /// What file managers leave behind.
 const LITTER: [&str; 3] = ["thumbs.db", "ehthumbs.db", "desktop.ini"];
 
-const NOT_A_SAMPLE: &str =
-    "not a picture (jpg, jpeg, png, webp, bmp) or a recording (wav, flac, ogg, mp3)";
+const NOT_A_SAMPLE: &str = "not a picture (jpg, jpeg, png, webp, bmp), a recording (wav, flac, ogg, mp3) or a sensor file (csv)";
 
 /// One walk over a folder.
 struct Walk<'a> {

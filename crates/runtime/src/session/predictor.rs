@@ -35,8 +35,9 @@ impl Session {
     /// `Mismatch` when the head belongs to another backbone.
     pub fn predictor<'a>(&'a self, head: &'a Head, head_path: &'a Path) -> Result<Predictor<'a>> {
         let sense = Sense::of_identity(&head.backbone.preprocessing);
-        if sense.kind() == Kind::Sound && head.views.contains(View::Mirrored) {
-            let what = "a recording has no mirror image; leave --tta out";
+        if sense.kind() != Kind::Picture && head.views.contains(View::Mirrored) {
+            let name = sense.kind().name();
+            let what = format_args!("a {name} has no mirror image; leave --tta out");
             return Err(Error::new(ErrorKind::Usage, what));
         }
         let backbone = self.model.sensing(sense, &head.backbone.cut)?;
