@@ -15,7 +15,8 @@ use fieldtune_core::random_kernels::{MIN_LENGTH, RandomKernels};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::preprocess::Decoded;
+use crate::preprocess::{Decoded, View};
+use crate::views::ViewSet;
 use crate::windows::Part;
 use statistics::Statistics;
 use table::{MAX_CHANNELS, MAX_NAME_BYTES};
@@ -217,6 +218,40 @@ impl Series {
         let start = (start.round() as usize).min(most);
         start..(start + self.window_points).min(points)
     }
+}
+
+/// The views that a series has: as it is, slower and faster.
+pub const VIEWS: ViewSet = ViewSet::ZOOMED;
+
+/// By how much time runs slower or faster in the other views.
+const TEMPO: f64 = 0.1;
+
+/// How fast time runs in a view.
+fn tempo(view: View) -> f64 {
+    match view {
+        View::Original | View::Mirrored => 1.0,
+        View::Near => 1.0 - TEMPO,
+        View::Far => 1.0 + TEMPO,
+    }
+}
+
+/// The window of a channel in a view: time runs from its middle; what lies beyond an end is
+/// the last value there. Values between points lie on straight lines.
+pub fn viewed(values: &[f32], view: View) -> Vec<f32> {
+    let tempo = tempo(view);
+    if tempo == 1.0 {
+        return values.to_vec();
+    }
+    let last = values.len().saturating_sub(1);
+    let middle = last as f64 / 2.0;
+    let at = |point: usize| {
+        let place = (middle + (point as f64 - middle) * tempo).clamp(0.0, last as f64);
+        let below = place as usize;
+        let share = (place - below as f64) as f32;
+        let (low, high) = (values[below], values[(below + 1).min(last)]);
+        low + share * (high - low)
+    };
+    (0..values.len()).map(at).collect()
 }
 
 /// What makes features of windows; one a thread.

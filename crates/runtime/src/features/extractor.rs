@@ -12,7 +12,7 @@ use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::preprocess::{self, Decoded, View};
 use crate::senses::{Kind, Sense};
-use crate::series::{Analyst, Made};
+use crate::series::{self, Analyst, Made};
 use crate::sound::decode::Recording;
 use crate::sound::spectrum::LogMel;
 use crate::sound::{self, Ear, Feed, statistics};
@@ -222,7 +222,7 @@ impl<'a> Extractor<'a> {
                 self.tensor(image, view, input)?;
                 return worker.run(input, row);
             }
-            Content::Series(channels) => return self.described(bench, channels, row),
+            Content::Series(channels) => return self.described(bench, channels, view, row),
             Content::Sound { samples, plain } => (samples, plain),
         };
         let (Some(ear), Some(sound)) = (&bench.ear, self.backbone.sense().sound()) else {
@@ -245,7 +245,13 @@ impl<'a> Extractor<'a> {
     }
 
     /// The features of a window of a series.
-    fn described(&self, bench: &mut Bench, channels: &[Vec<f32>], row: &mut [f32]) -> Result<()> {
+    fn described(
+        &self,
+        bench: &mut Bench,
+        channels: &[Vec<f32>],
+        view: View,
+        row: &mut [f32],
+    ) -> Result<()> {
         let Sense::Series(series) = self.backbone.sense() else {
             return Err(Error::new(ErrorKind::Failed, "nobody reads this series"));
         };
@@ -253,6 +259,10 @@ impl<'a> Extractor<'a> {
             Some(analyst) => analyst,
             none => none.insert(Analyst::new(series, Made::of_cut(self.backbone.cut())?)?),
         };
+        let channels: Vec<Vec<f32>> = channels
+            .iter()
+            .map(|values| series::viewed(values, view))
+            .collect();
         let channels: Vec<&[f32]> = channels.iter().map(Vec::as_slice).collect();
         analyst.features(series, &channels, row)
     }

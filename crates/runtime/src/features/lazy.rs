@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Manifest;
 use crate::preprocess::{Resize, View};
 use crate::senses::{Kind, Sense};
-use crate::series::Made;
+use crate::series::{self, Made};
 use crate::sound::{self, Feed, statistics};
 use crate::store;
 use crate::tail::{Pretrained, Tail};
@@ -163,7 +163,7 @@ impl LazyBackbone {
             // A network's values are of a window that does not move.
             Sense::Sound(sound) if sound.feed == Feed::Values => ViewSet::ORIGINAL,
             Sense::Sound(_) => wanted.intersection(sound::VIEWS),
-            Sense::Series(_) => ViewSet::ORIGINAL,
+            Sense::Series(_) => wanted.intersection(series::VIEWS),
             Sense::Picture if preprocessing.has_far_view(input) => wanted,
             Sense::Picture => wanted.without(View::Far),
         }

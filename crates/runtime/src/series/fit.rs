@@ -22,7 +22,7 @@ const USUAL_MOST: usize = 2048;
 /// The window of files that are longer than that.
 const USUAL_OF_LONG: usize = 256;
 /// Features of the kernels.
-const KERNEL_FEATURES: usize = 2520;
+const KERNEL_FEATURES: usize = 9996;
 /// An interquartile range of the normal distribution, in deviations.
 const RANGE_OF_NORMAL: f32 = 1.349;
 /// Seed of the kernels' channels and of the windows that thresholds come from. Fixed, so that

@@ -127,7 +127,7 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Table> {
         if !more {
             break;
         }
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = record.position().map_or(0, |start| line(text, start));
         columns.take(&record, line, path)?;
     }
     let table = columns.table;
@@ -170,6 +170,14 @@ fn delimiter(text: &str) -> u8 {
         Some(other) if !first.contains(',') => other,
         _ => b',',
     }
+}
+
+/// The line of a record, whose start lies before the empty lines in front of it.
+fn line(text: &str, start: &csv::Position) -> u64 {
+    let from = usize::try_from(start.byte()).unwrap_or(usize::MAX);
+    let rest = text.as_bytes().get(from..).unwrap_or_default();
+    let ends = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    start.line() + ends.filter(|byte| **byte == b'\n').count() as u64
 }
 
 /// The start of a piece of a file, for a message.
