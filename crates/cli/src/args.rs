@@ -62,6 +62,11 @@ pub enum Command {
         after_help = "Example:\n  fieldtune watch birds.head incoming/ --json >> birds.jsonl"
     )]
     Watch(crate::watch::WatchArgs),
+    /// Name the unlabelled files that are most worth a label
+    #[command(
+        after_help = "Example:\n  fieldtune suggest birds.head unlabelled/ -n 20\n  fieldtune suggest birds.head unlabelled/ | xargs -d '\\n' cp -t to-label/"
+    )]
+    Suggest(crate::suggest::SuggestArgs),
     /// Write a head and its backbone as one ONNX file that gives probabilities
     #[command(after_help = EXPORT_HELP)]
     Export(ExportArgs),
@@ -266,7 +271,7 @@ pub struct TrainingArgs {
     /// The tensor where the backbone is cut, or several with commas between them; `:mean`
     /// behind one takes the mean over its positions, `:classes` the classes that its scores
     /// say. Of recordings, `statistics` alone or in front of tensors stands for statistics
-    /// of the spectrogram
+    /// of the spectrogram; of sensor files it is `statistics`, `kernels`, or both
     #[arg(long, value_name = "TENSOR")]
     pub cut: Option<String>,
     /// auto, prototype, linear, mlp:H[,H...], or tail: the backbone's own layers after the

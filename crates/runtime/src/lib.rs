@@ -9,7 +9,8 @@
 //! one on [`data`], with [`extras`] where asked for, [`head`] holds the result; [`tail`]
 //! turns the backbone's own layers after the cut into layers that can be trained. [`curve`]
 //! says what more samples would bring, [`unknowns`] when a sample is of no class, [`sets`]
-//! which labels one is surely among, [`suspects`] which samples to look at. [`session`] is
+//! which labels one is surely among, [`suspects`] which samples to look at, [`suggest`] which
+//! to label next. [`session`] is
 //! the whole job, [`growing`] the job once more with more samples, [`forecast`] says
 //! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
 //! [`device`] does it on a microcontroller at a serial port.
@@ -63,6 +64,7 @@ pub mod sets;
 pub mod signature;
 pub mod sound;
 pub mod store;
+pub mod suggest;
 pub mod suspects;
 pub mod tail;
 pub mod unknowns;

@@ -111,6 +111,31 @@ impl SampleSet {
         Ok(set)
     }
 
+    /// The files of one kind in a folder and its sub-folders, without labels.
+    ///
+    /// # Errors
+    /// `BadInput`, naming the folder: missing, unreadable, no such file in it.
+    pub fn unlabelled(path: &Path, kind: Kind, bounds: Bounds) -> Result<Self> {
+        if !path.is_dir() {
+            let remedy = "give the folder of the unlabelled files";
+            return Err(Error::at(
+                ErrorKind::BadInput,
+                path,
+                "is not a folder",
+                remedy,
+            ));
+        }
+        let mut set = folder::read_unlabelled(path, bounds)?;
+        set.samples
+            .retain(|sample| Kind::of(&sample.path) == Some(kind));
+        if set.samples.is_empty() {
+            let what = format_args!("holds no {}", kind.plural());
+            let remedy = format_args!("give a folder of {}", kind.plural());
+            return Err(Error::at(ErrorKind::BadInput, path, what, remedy));
+        }
+        Ok(set)
+    }
+
     /// Of what kind the samples are; pictures where there are none.
     pub fn kind(&self) -> Kind {
         let first = self.samples.first();

@@ -48,6 +48,21 @@ pub(super) fn read(root: &Path, bounds: Bounds) -> Result<SampleSet> {
     Ok(assemble(root, labels, found, walk.skipped))
 }
 
+/// All samples below the folder `root`, of one class without a name.
+pub(super) fn read_unlabelled(root: &Path, bounds: Bounds) -> Result<SampleSet> {
+    let mut walk = Walk {
+        root,
+        real_root: fs::canonicalize(root).map_err(|error| unreadable(root, &error))?,
+        bounds,
+        skipped: Vec::new(),
+    };
+    let mut paths = walk.class(root)?;
+    paths.sort();
+    let found = paths.into_iter().map(|path| (path, String::new(), None));
+    let labels = BTreeSet::from([String::new()]);
+    Ok(assemble(root, labels, found.collect(), walk.skipped))
+}
+
 impl Walk<'_> {
     /// Class folders sorted by label, and how many samples lie beside them.
     fn top(&mut self) -> Result<(Vec<(String, PathBuf)>, usize)> {
