@@ -39,7 +39,7 @@ fn motions(folder: &Path, each: usize, from: usize) {
         let class = folder.join(class);
         fs::create_dir_all(&class).expect("a folder can be made");
         for number in from..from + each {
-            let text = motion(quick, number, 96 + number % 7, 0.6);
+            let text = motion(quick, number, 96 + number % 6, 0.6);
             fs::write(class.join(format!("{number:02}.csv")), text).expect("written");
         }
     }
@@ -145,11 +145,9 @@ fn a_long_file_is_cut_and_its_times_are_told() {
     assert!(windows.len() >= 37, "{said}");
     let time = |window: &Value, key: &str| window[key].as_u64().expect("a time");
     for window in windows {
-        assert_eq!(
-            time(window, "end_ms") - time(window, "start_ms"),
-            1_000,
-            "{window}"
-        );
+        // As long as a whole number of the usual period, which is a little below 20 ms.
+        let length_ms = time(window, "end_ms") - time(window, "start_ms");
+        assert!((980..=1_020).contains(&length_ms), "{window}");
         // 10 s of the one, then 10 s of the other; a window over both may be either.
         if time(window, "end_ms") <= 10_000 {
             assert_eq!(window["label"], "quick", "{window}");
@@ -218,12 +216,12 @@ fn bad_files_are_named_and_left_out_or_stop_the_job() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(
         ran.stderr
-            .contains("text.csv: line 3: column \"y\": \"warm\" is not a number"),
+            .contains("text.csv: skipped; line 3: column \"y\": \"warm\" is not a number"),
         "{ran:?}"
     );
     assert!(
         ran.stderr
-            .contains("other.csv: line 1: has the channels x, z, the others have x, y"),
+            .contains("other.csv: skipped; line 1: has the channels x, z, the others have x, y"),
         "{ran:?}"
     );
     let strict = run(train(folder.path(), "strict.head").arg("--strict"));
@@ -289,6 +287,9 @@ fn kinds_do_not_mix_and_what_a_series_has_not_is_refused() {
 #[test]
 fn plan_bounds_what_training_takes_and_a_report_shows_lines() {
     let (folder, _) = trained(&[]);
+    // A file that is taken for the other class is shown.
+    let samples = folder.path().join("samples");
+    fs::copy(samples.join("slow/00.csv"), samples.join("quick/wrong.csv")).expect("copied");
     let plan = run(fieldtune()
         .args(["plan", "--json"])
         .arg(folder.path().join("samples")))

@@ -64,11 +64,11 @@ impl Session {
             return wrong("--step is for sensors; leave it out");
         }
         let views = settings.wishes.views;
-        if kind == Kind::Sound && views == Some(ViewSet::MIRRORED) {
-            return wrong("a recording has no mirror image; give another --views");
-        }
-        if kind == Kind::Series && views.is_some_and(|views| views != ViewSet::ORIGINAL) {
-            return wrong("a series of a sensor has one view; leave --views out");
+        if kind != Kind::Picture && views == Some(ViewSet::MIRRORED) {
+            let name = kind.name();
+            return wrong(&format!(
+                "a {name} has no mirror image; give another --views"
+            ));
         }
         if kind == Kind::Series && settings.wishes.tail {
             return wrong(
