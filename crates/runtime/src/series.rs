@@ -462,7 +462,7 @@ mod tests {
         let mut window = [9.0; 18];
         fill(&[&read[0], &read[1]], 9, &mut window);
         assert_eq!(window[..3], [2.0, 0.0, 0.0]);
-        assert_eq!(Made::of_cut(" kernels").unwrap().kernels, true);
+        assert!(Made::of_cut(" kernels").unwrap().kernels);
         assert!(Made::of_cut("features").is_err());
     }
 }
