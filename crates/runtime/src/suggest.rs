@@ -3,7 +3,7 @@
 //! and what a head says of them is others' work.
 //!
 //! A sample's doubt is one minus its margin, the difference of the two highest probabilities
-//! (Scheffer, Decomain and Wrobel, 2001). Of the most doubtful, [`POOL`] times as many as
+//! (Scheffer, Decomain and Wrobel, 2001). Of the most doubtful, `POOL` times as many as
 //! wanted, the most doubtful comes first; then always the one whose least distance to those
 //! chosen, times its doubt, is largest: the greedy choice of k centres (Gonzalez, 1985;
 //! Sener and Savarese, "Active learning for convolutional neural networks: a core-set

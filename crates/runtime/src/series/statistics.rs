@@ -4,12 +4,12 @@
 //! Of each channel x of n values, already divided by the training data's spread:
 //! - mean, deviation, least, largest, five quantiles, mean of |x\[t\] - x\[t - 1\]|, share of
 //!   steps that cross the mean, skewness, kurtosis, slope from one end to the other;
-//! - mean and deviation in each of [`SEGMENTS`] equal parts of time;
-//! - ln of the power in [`BANDS`] bands of the spectrum, each as many times as high as the
+//! - mean and deviation in each of `SEGMENTS` equal parts of time;
+//! - ln of the power in `BANDS` bands of the spectrum, each as many times as high as the
 //!   one below, and the spectrum's mean frequency, entropy and strongest frequency;
-//! - the autocorrelation at the [`LAGS`].
+//! - the autocorrelation at the `LAGS`.
 //!
-//! Then the correlation of every two channels, where they are at most [`MOST_PAIRED`].
+//! Then the correlation of every two channels, where they are at most `MOST_PAIRED`.
 
 use std::sync::Arc;
 
