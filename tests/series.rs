@@ -7,9 +7,11 @@ use std::f64::consts::TAU;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use fieldtune::head::Head;
+use fieldtune_tests::without_pictures::{
+    gives_one_head_whatever_the_threads, has_no_mirror_image_and_exports_alone, predicted, train,
+};
 use fieldtune_tests::{Ran, fieldtune, run, run_with_input, solid, write_files};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
@@ -51,19 +53,6 @@ fn trained(flags: &[&str]) -> (TempDir, Ran) {
     motions(&folder.path().join("samples"), 6, 0);
     let ran = run(train(folder.path(), "motions.head").args(flags));
     (folder, ran)
-}
-
-fn train(folder: &Path, head: &str) -> Command {
-    let mut command = fieldtune();
-    command
-        .args(["train", "--json"])
-        .arg(folder.join("samples"));
-    command.arg("-o").arg(folder.join(head));
-    command
-}
-
-fn predicted(head: &Path, file: &Path) -> Value {
-    run(fieldtune().args(["predict", "--json"]).arg(head).arg(file)).json()
 }
 
 #[test]
@@ -114,15 +103,7 @@ fn the_same_samples_give_the_same_head_whatever_the_threads() {
         &samples,
         &[("slow/long.csv", motion(false, 8, 900, 0.6).as_bytes())],
     );
-    let heads: Vec<Vec<u8>> = ["1", "2", "7"]
-        .into_iter()
-        .map(|threads| {
-            let flags = ["--threads", threads, "--cache", "off", "--window", "1s"];
-            run(train(folder.path(), "one.head").args(flags)).json();
-            fs::read(folder.path().join("one.head")).expect("a head")
-        })
-        .collect();
-    assert!(heads[0] == heads[1] && heads[0] == heads[2]);
+    gives_one_head_whatever_the_threads(folder.path());
 }
 
 #[test]
@@ -261,20 +242,7 @@ fn kinds_do_not_mix_and_what_a_series_has_not_is_refused() {
     refuses(&["--cut", "features"], "series pass no network");
     refuses(&["--views", "mirrored"], "no mirror image");
     refuses(&["--window", "10ms"], "--window");
-    let flip = run(fieldtune()
-        .args(["predict", "--tta", "flip"])
-        .arg(&head)
-        .arg(&file));
-    flip.refused(2, "no mirror image");
-    let onnx = folder.path().join("merged.onnx");
-    let export = run(fieldtune().arg("export").arg(&head).arg("-o").arg(&onnx));
-    export.refused(2, "--head-only");
-    let alone = run(fieldtune()
-        .args(["export", "--head-only"])
-        .arg(&head)
-        .arg("-o")
-        .arg(&onnx));
-    alone.succeeded();
+    has_no_mirror_image_and_exports_alone(&head, &file);
     let photo = folder.path().join("photo.png");
     fs::write(&photo, solid(9)).expect("written");
     let refused = run(fieldtune().arg("predict").arg(&head).arg(&photo));

@@ -1,6 +1,6 @@
 """Writes the series that ship inside of aeon as folders of .csv files.
 
-Usage: export.py FOLDER
+Usage: export.py FOLDER SET...
 
 FOLDER/SET/{train,test}/CLASS/NUMBER.csv: a first line with the names of the channels, a row a
 point in time; the train and test parts are the archive's own. The files come from aeon's
@@ -16,21 +16,10 @@ import aeon
 import numpy as np
 from aeon.datasets import load_classification
 
-SETS = [
-    "BasicMotions",
-    "PickupGestureWiimoteZ",
-    "GunPoint",
-    "ItalyPowerDemand",
-    "ACSF1",
-    "JapaneseVowels",
-    "ArrowHead",
-    "OSULeaf",
-]
 
-
-def main(folder):
+def main(folder, sets):
     data = str(Path(aeon.__file__).parent / "datasets" / "data")
-    for name in SETS:
+    for name in sets:
         for split in ("train", "test"):
             series, labels = load_classification(
                 name, split=split, extract_path=data, load_equal_length=False
@@ -42,4 +31,4 @@ def main(folder):
                 np.savetxt(path, values.T, "%.7g", ",", header=header, comments="")
 
 
-main(Path(sys.argv[1]))
+main(Path(sys.argv[1]), sys.argv[2:])

@@ -9,20 +9,22 @@
 //! Results are kept in `benches/results/motion.json`.
 
 mod series;
-#[path = "../field/table.rs"]
-mod table;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Parser;
-use fieldtune_benches::{Failure, machine, python, results, run, work_folder};
-use serde_json::{Value, json};
+use fieldtune_benches::splits::Split;
+use fieldtune_benches::table::{self, Cells};
+use fieldtune_benches::{
+    Failure, keep, kept, machine, python, reference, results, run, work_folder,
+};
+use serde_json::json;
 
-use series::{Draw, Set};
+use series::Set;
 
-/// The sets, as `export.py` names them.
+/// The sets, by their names in aeon.
 const SETS: [&str; 8] = [
     "BasicMotions",
     "PickupGestureWiimoteZ",
@@ -36,9 +38,6 @@ const SETS: [&str; 8] = [
 
 /// Files a class; sets with fewer are left out of a size.
 const SIZES: [usize; 5] = [1, 2, 3, 5, 10];
-
-/// Accuracies by files a class and method, in the order of the draws.
-type Cells = BTreeMap<usize, BTreeMap<String, Vec<f64>>>;
 
 #[derive(Parser)]
 struct Arguments {
@@ -65,10 +64,7 @@ struct Arguments {
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     let path = results().join("motion.json");
-    let mut report: Value = std::fs::read(&path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_else(|| json!({}));
+    let mut report = kept(&path);
     if arguments.report {
         return table::print(&report);
     }
@@ -91,7 +87,7 @@ fn main() -> Result<(), Failure> {
         report["sets"][name] = json!({
             "draws": arguments.draws, "accuracy": cells, "chosen": recipes, "machine": machine(),
         });
-        std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+        keep(&path, &report)?;
     }
     match arguments.choose {
         true => table::print(&chosen),
@@ -106,7 +102,8 @@ fn exported(python: &Path, here: &Path) -> Result<PathBuf, Failure> {
     if !done.exists() {
         run(Command::new(python)
             .arg(here.join("export.py"))
-            .arg(&folder))?;
+            .arg(&folder)
+            .args(SETS))?;
         std::fs::write(done, "")?;
     }
     Ok(folder)
@@ -127,7 +124,7 @@ fn means(cells: &Cells) -> String {
 /// Our accuracies, and how often each recipe was chosen.
 fn ours(
     set: &Set,
-    draws: &[Draw],
+    draws: &[Split],
     arguments: &Arguments,
 ) -> Result<(Cells, BTreeMap<String, usize>), Failure> {
     let mut cells = Cells::new();
@@ -135,7 +132,7 @@ fn ours(
     for draw in draws {
         let (recipe, accuracy) = set.trained(draw, &arguments.cut)?;
         *chosen.entry(recipe).or_default() += 1;
-        let methods = cells.entry(draw.files_per_class).or_default();
+        let methods = cells.entry(draw.samples_per_class).or_default();
         methods
             .entry("fieldtune".into())
             .or_default()
@@ -148,37 +145,21 @@ fn ours(
 /// Adds the references' accuracies.
 fn references(
     set: &Set,
-    draws: &[Draw],
+    splits: &[Split],
     (python, here): (&Path, &Path),
     cells: &mut Cells,
 ) -> Result<(), Failure> {
     let folder = work_folder("motion").join("inputs").join(set.name);
     std::fs::create_dir_all(&folder)?;
-    let (width, values) = set.statistics()?;
-    let bytes: Vec<u8> = values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    std::fs::write(folder.join("features.f32"), bytes)?;
     std::fs::write(folder.join("rows.txt"), set.rows())?;
-    let splits = draws.iter().map(|draw| {
-        json!({
-            "samples_per_class": draw.files_per_class, "seed": draw.seed,
-            "train": draw.train, "test": draw.test,
-        })
-    });
-    let description = json!({"features": width, "splits": splits.collect::<Vec<_>>()});
-    std::fs::write(folder.join("splits.json"), description.to_string())?;
-    let output = folder.join("reference.json");
+    let (width, values) = set.statistics()?;
+    let described = json!({"features": width});
     let script = here.join("reference.py");
-    run(Command::new(python).arg(script).arg(&folder).arg(&output))?;
-    let found: Value = serde_json::from_slice(&std::fs::read(&output)?)?;
-    for result in found["results"].as_array().ok_or("no results")? {
-        let size = result["samples_per_class"].as_u64().ok_or("no size")? as usize;
-        let method = result["method"].as_str().ok_or("no method")?;
-        let accuracy = result["accuracy"].as_f64().ok_or("no accuracy")?;
-        let methods = cells.entry(size).or_default();
-        methods.entry(method.into()).or_default().push(accuracy);
-    }
-    Ok(())
+    reference::measured(
+        (python, &script),
+        &folder,
+        (described, &values),
+        splits,
+        cells,
+    )
 }

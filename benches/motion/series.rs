@@ -14,21 +14,10 @@ use fieldtune::senses::{Kind, Sense};
 use fieldtune::series::fit::{Wanted, fit};
 use fieldtune::series::{Made, VIEWS};
 use fieldtune_benches::Failure;
+use fieldtune_benches::splits::Split;
 use fieldtune_benches::trained::searched;
 use fieldtune_core::Kernel;
 use fieldtune_core::random::Random;
-
-/// Which files are trained on and which are tested, by their places in a set.
-pub struct Draw {
-    /// Training files of each class.
-    pub files_per_class: usize,
-    /// Seed of the draw and of training.
-    pub seed: u64,
-    /// Places of the training files.
-    pub train: Vec<usize>,
-    /// Places of the test files, none of them in `train`.
-    pub test: Vec<usize>,
-}
 
 /// One data set: first the files of its training part, then those of its test part.
 pub struct Set {
@@ -62,7 +51,7 @@ impl Set {
     }
 
     /// `draws` draws of each of those sizes that the set has files for.
-    pub fn draws(&self, sizes: &[usize], draws: u64, within: bool) -> Vec<Draw> {
+    pub fn draws(&self, sizes: &[usize], draws: u64, within: bool) -> Vec<Split> {
         let mut classes = vec![Vec::new(); self.files.labels.len()];
         for (place, sample) in self.files.samples[..self.trained].iter().enumerate() {
             classes[sample.label].push(place);
@@ -75,22 +64,22 @@ impl Set {
             .filter(fits)
             .flat_map(|size| (0..draws).map(move |seed| (*size, seed)));
         cells
-            .map(|(files_per_class, seed)| {
+            .map(|(samples_per_class, seed)| {
                 let mut random = Random::new(0x5e17e5 + seed);
                 let (mut train, mut rest) = (Vec::new(), Vec::new());
                 for class in &classes {
                     let mut class = class.clone();
                     random.shuffle(&mut class);
-                    train.extend(&class[..files_per_class]);
-                    rest.extend(&class[files_per_class..]);
+                    train.extend(&class[..samples_per_class]);
+                    rest.extend(&class[samples_per_class..]);
                 }
                 let test = if within {
                     rest
                 } else {
                     (self.trained..self.files.samples.len()).collect()
                 };
-                Draw {
-                    files_per_class,
+                Split {
+                    samples_per_class,
                     seed,
                     train,
                     test,
@@ -132,7 +121,7 @@ impl Set {
     ///
     /// # Errors
     /// When a file cannot be read or training fails.
-    pub fn trained(&self, draw: &Draw, cut: &str) -> Result<(String, f64), Failure> {
+    pub fn trained(&self, draw: &Split, cut: &str) -> Result<(String, f64), Failure> {
         let places = [&draw.train[..], &draw.test].concat();
         let matrices = self.features(&draw.train, &places, cut)?;
         let matrix = &matrices[0];

@@ -16,8 +16,9 @@ use fieldtune::candidates::{Wishes, candidates};
 use fieldtune::recipe::{Trained, train};
 use fieldtune::suggest::{choose, margin};
 use fieldtune_benches::frozen::{self, Features, Set};
-use fieldtune_benches::{Failure, machine, results};
+use fieldtune_benches::{Failure, keep, kept, machine, results};
 use fieldtune_core::Kernel;
+use fieldtune_core::predict::probabilities;
 use fieldtune_core::random::Random;
 use serde_json::{Value, json};
 
@@ -65,10 +66,7 @@ type Curve = BTreeMap<usize, Vec<f64>>;
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     let path = results().join("suggest.json");
-    let mut report: Value = std::fs::read(&path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_else(|| json!({}));
+    let mut report = kept(&path);
     if arguments.report {
         return print(&report);
     }
@@ -88,7 +86,7 @@ fn main() -> Result<(), Failure> {
             "draws": arguments.draws, "classes": set.features.classes,
             "accuracy": curves, "machine": machine(),
         });
-        std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+        keep(&path, &report)?;
     }
     print(&report)
 }
@@ -168,21 +166,14 @@ fn next(
     }
     let mut rows = features.mean(pool, head.views);
     let mut logits = head.logits(&rows, Kernel::best())?;
-    let margins: Vec<f32> = logits
-        .chunks_exact_mut(features.classes)
-        .map(|row| {
-            let most = row.iter().copied().fold(f32::MIN, f32::max);
-            row.iter_mut()
-                .for_each(|value| *value = (*value - most).exp());
-            let sum = row.iter().sum::<f32>();
-            row.iter_mut().for_each(|value| *value /= sum);
-            margin(row)
-        })
-        .collect();
-    let transform = head.fitted.transform();
-    let width = features.width;
-    rows.chunks_exact_mut(width)
-        .for_each(|row| transform.apply(row));
+    probabilities(&mut logits, features.classes, 1.0);
+    let margins: Vec<f32> = logits.chunks_exact(features.classes).map(margin).collect();
+    let (transform, width) = (head.fitted.transform(), features.width);
+    let transformed = |rows: &mut [f32]| {
+        rows.chunks_exact_mut(width)
+            .for_each(|row| transform.apply(row));
+    };
+    transformed(&mut rows);
     Ok(match way {
         Way::Margins => {
             let mut order: Vec<usize> = (0..pool.len()).collect();
@@ -193,9 +184,7 @@ fn next(
         Way::Centres => {
             // All equally doubtful, the whole pool, far from what is labelled already.
             let mut known = features.mean(labelled, head.views);
-            known
-                .chunks_exact_mut(width)
-                .for_each(|row| transform.apply(row));
+            transformed(&mut known);
             centres(&rows, &known, width, count)
         }
         Way::Random | Way::Suggested => choose(&margins, &rows, width, count, Kernel::best()),

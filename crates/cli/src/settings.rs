@@ -63,12 +63,16 @@ pub fn using(args: &BackboneArgs) -> Result<Session> {
 /// # Errors
 /// As [`SampleSet::open`].
 pub fn samples(path: &Path, args: &BackboneArgs) -> Result<SampleSet> {
-    let bounds = if args.follow_outside {
+    SampleSet::open_within(path, bounds(args))
+}
+
+/// Whether links may lead out of a folder of samples.
+pub fn bounds(args: &BackboneArgs) -> Bounds {
+    if args.follow_outside {
         Bounds::None
     } else {
         Bounds::Folder
-    };
-    SampleSet::open_within(path, bounds)
+    }
 }
 
 fn settings(args: &BackboneArgs) -> Settings {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use fieldtune::error::Result;
-use fieldtune::samples::{Bounds, SampleSet};
+use fieldtune::samples::SampleSet;
 use serde_json::json;
 
 use crate::args::BackboneArgs;
@@ -41,10 +41,7 @@ pub fn run(args: &SuggestArgs) -> Result<()> {
     let head = head::open(&args.head, args.trust.as_deref())?;
     let session = settings::using(&args.backbone)?;
     let predictor = session.predictor(&head, &args.head)?;
-    let bounds = match args.backbone.follow_outside {
-        true => Bounds::None,
-        false => Bounds::Folder,
-    };
+    let bounds = settings::bounds(&args.backbone);
     let set = SampleSet::unlabelled(&args.unlabelled, predictor.kind(), bounds)?;
     let bars = Bars::new();
     let suggested = predictor.suggest(&set, args.count, &bars);

@@ -75,20 +75,20 @@ pub fn choose(
     pool.sort_by(|one, other| margins[*one].total_cmp(&margins[*other]));
     pool.truncate(count.saturating_mul(POOL).max(LEAST_POOL));
     let doubts: Vec<f32> = pool.iter().map(|place| 1.0 - margins[*place]).collect();
-    let rows: Vec<Vec<f32>> = pool
+    let row = |place: usize| place * width..(place + 1) * width;
+    let rows: Vec<f32> = pool
         .iter()
-        .map(|place| of_length_1(&features[place * width..(place + 1) * width]))
+        .flat_map(|place| of_length_1(&features[row(*place)]))
         .collect();
-    let all = rows.concat();
-    let all = Matrix::new(&all, rows.len(), width);
-    let mut products = vec![0.0; rows.len()];
-    let mut distances = vec![f32::INFINITY; rows.len()];
+    let all = Matrix::new(&rows, pool.len(), width);
+    let mut products = vec![0.0; pool.len()];
+    let mut distances = vec![f32::INFINITY; pool.len()];
     let mut scratch = vec![0.0; kernel.scratch_elements(width)];
     let mut chosen: Vec<usize> = Vec::new();
-    let mut next = (!rows.is_empty()).then_some(0);
+    let mut next = (!pool.is_empty()).then_some(0);
     while let Some(place) = next.filter(|_| chosen.len() < count) {
         chosen.push(place);
-        let centre = Matrix::new(&rows[place], 1, width);
+        let centre = Matrix::new(&rows[row(place)], 1, width);
         multiply(
             kernel,
             all,
@@ -101,7 +101,7 @@ pub fn choose(
             *distance = distance.min((2.0 - 2.0 * product).max(0.0f32).sqrt());
         }
         // What is chosen is at a distance of 0 from itself, but so may be its copies.
-        let left = (0..rows.len()).filter(|place| !chosen.contains(place));
+        let left = (0..pool.len()).filter(|place| !chosen.contains(place));
         let worth = |place: &usize| doubts[*place] * distances[*place];
         next = left.reduce(|best, place| {
             if worth(&place) > worth(&best) {

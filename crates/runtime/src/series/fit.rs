@@ -131,9 +131,8 @@ fn usual_columns(seen: &[Seen]) -> Option<(Vec<String>, bool)> {
 
 /// The median of the files' periods; 1 s without times.
 fn period(seen: &[Seen]) -> f32 {
-    let mut periods: Vec<f64> = seen.iter().filter_map(|seen| seen.times?.0).collect();
-    periods.sort_unstable_by(f64::total_cmp);
-    let median = periods.get(periods.len() / 2).copied().unwrap_or(1.0) as f32;
+    let periods = seen.iter().filter_map(|seen| seen.times?.0).collect();
+    let median = resample::middle(periods).unwrap_or(1.0) as f32;
     if median.is_normal() { median } else { 1.0 }
 }
 

@@ -13,9 +13,13 @@ const EVEN: f64 = 0.05;
 
 /// The usual time between two rows in seconds: the median. `None` for fewer than two rows.
 pub fn period_seconds(times: &[f64]) -> Option<f64> {
-    let mut steps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    steps.sort_unstable_by(f64::total_cmp);
-    steps.get(steps.len() / 2).copied()
+    middle(times.windows(2).map(|pair| pair[1] - pair[0]).collect())
+}
+
+/// The median; of an even number of values the higher of the two in the middle.
+pub(super) fn middle(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 /// How many points of a grid these times span.
