@@ -19,7 +19,7 @@ use fieldtune::samples::{Sample, SampleSet};
 use fieldtune::session::{Judged, Session, Settings, Silent};
 use fieldtune::store::Lock;
 use fieldtune_benches::statistics::Estimate;
-use fieldtune_benches::{Failure, machine, results, shared, work_folder};
+use fieldtune_benches::{Failure, keep, machine, results, shared, work_folder};
 use fieldtune_core::random::Random;
 use serde_json::json;
 
@@ -53,7 +53,7 @@ fn main() -> Result<(), Failure> {
         report[*name] = json!({"mean": estimate.mean, "half": estimate.half, "all": values});
     }
     let path = results().join("growing.json");
-    std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+    keep(&path, &report)?;
     println!("written: {}", path.display());
     Ok(())
 }

@@ -4,8 +4,10 @@
 
 pub mod frozen;
 pub mod plot;
+pub mod reference;
 pub mod splits;
 pub mod statistics;
+pub mod table;
 pub mod trained;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +18,22 @@ use serde_json::{Value, json};
 /// The folder of raw results, part of the repository.
 pub fn results() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("results")
+}
+
+/// What was kept at `path` before; an empty object where nothing was.
+pub fn kept(path: &Path) -> Value {
+    let bytes = std::fs::read(path).ok();
+    let kept = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    kept.unwrap_or_else(|| json!({}))
+}
+
+/// Keeps a report at `path`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn keep(path: &Path, report: &Value) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(report)? + "\n";
+    Ok(std::fs::write(path, text)?)
 }
 
 /// A file or folder of the optional data folder `../shared` beside the checkout.

@@ -9,6 +9,7 @@ pub mod predictions;
 pub mod reference;
 pub mod small_heads;
 pub mod sounds;
+pub mod without_pictures;
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Seek, Write};

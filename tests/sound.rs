@@ -3,11 +3,12 @@
 //! windows whose times are told; kinds do not mix.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use fieldtune::head::Head;
 use fieldtune_tests::sounds::{glide, glides, golden_recordings, silence, wav};
+use fieldtune_tests::without_pictures::{
+    gives_one_head_whatever_the_threads, has_no_mirror_image_and_exports_alone, predicted, train,
+};
 use fieldtune_tests::{Ran, demo_head, fieldtune, run, run_with_input, solid, write_files};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
@@ -18,19 +19,6 @@ fn trained(flags: &[&str]) -> (TempDir, Ran) {
     glides(&folder.path().join("samples"), 6);
     let ran = run(train(folder.path(), "glides.head").args(flags));
     (folder, ran)
-}
-
-fn train(folder: &Path, head: &str) -> Command {
-    let mut command = fieldtune();
-    command
-        .args(["train", "--json"])
-        .arg(folder.join("samples"));
-    command.arg("-o").arg(folder.join(head));
-    command
-}
-
-fn predicted(head: &Path, file: &Path) -> Value {
-    run(fieldtune().args(["predict", "--json"]).arg(head).arg(file)).json()
 }
 
 #[test]
@@ -73,15 +61,7 @@ fn the_same_samples_give_the_same_head_whatever_the_threads() {
     glides(&samples, 4);
     let long = [silence(1.0), glide(true, 1, 9.0), silence(2.0)].concat();
     write_files(&samples, &[("rising/long.wav", &wav(&long))]);
-    let heads: Vec<Vec<u8>> = ["1", "2", "7"]
-        .into_iter()
-        .map(|threads| {
-            let flags = ["--threads", threads, "--cache", "off", "--window", "1s"];
-            run(train(folder.path(), "one.head").args(flags)).json();
-            fs::read(folder.path().join("one.head")).expect("a head")
-        })
-        .collect();
-    assert!(heads[0] == heads[1] && heads[0] == heads[2]);
+    gives_one_head_whatever_the_threads(folder.path());
 }
 
 #[test]
@@ -181,25 +161,11 @@ fn what_a_recording_has_not_is_refused() {
     ran.json();
     let head = folder.path().join("glides.head");
     let wav = folder.path().join("samples/rising/00.wav");
-    let flip = run(fieldtune()
-        .args(["predict", "--tta", "flip"])
-        .arg(&head)
-        .arg(&wav));
-    flip.refused(2, "no mirror image");
     let tail = run(train(folder.path(), "x.head").args(["--head", "tail", "--cut", "statistics"]));
     tail.refused(2, "--head tail");
     let long = run(train(folder.path(), "x.head").args(["--window", "10m"]));
     long.refused(2, "--window");
-    let onnx = folder.path().join("merged.onnx");
-    let export = run(fieldtune().arg("export").arg(&head).arg("-o").arg(&onnx));
-    export.refused(2, "--head-only");
-    run(fieldtune()
-        .args(["export", "--head-only"])
-        .arg(&head)
-        .arg("-o")
-        .arg(&onnx))
-    .succeeded();
-    assert!(onnx.exists());
+    has_no_mirror_image_and_exports_alone(&head, &wav);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use fieldtune::recipe::Trained;
 use fieldtune::search::{Found, best};
 use fieldtune_benches::frozen::{self, Features};
 use fieldtune_benches::trained::{TIME, searched};
-use fieldtune_benches::{Failure, machine, results};
+use fieldtune_benches::{Failure, keep, machine, results};
 use fieldtune_core::Kernel;
 use fieldtune_core::random::Random;
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,7 @@ fn main() -> Result<(), Failure> {
         "cells": cells(&cases)?,
     });
     let path = results().join("curve.json");
-    std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+    keep(&path, &report)?;
     println!("written: {}", path.display());
     Ok(())
 }

@@ -10,9 +10,7 @@
 //! Each set is kept in `benches/results/field.json` when it is done; the next run goes on
 //! with the others (`--again` measures all anew).
 
-mod reference;
 mod study;
-mod table;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -22,8 +20,9 @@ use fieldtune::candidates::Wishes;
 use fieldtune::recipe::Recipe;
 use fieldtune_benches::frozen::{self, Features, Set};
 use fieldtune_benches::splits::Split;
+use fieldtune_benches::table::{self, Cells};
 use fieldtune_benches::trained::searched;
-use fieldtune_benches::{Failure, machine, results};
+use fieldtune_benches::{Failure, keep, kept, machine, reference, results};
 use serde_json::{Value, json};
 
 /// Samples a class.
@@ -31,9 +30,6 @@ const SIZES: [usize; 7] = [1, 2, 3, 5, 10, 20, 50];
 
 /// Features of the network's last layer, with which the default cut begins.
 const LAST_LAYER: usize = 1280;
-
-/// Accuracies by samples a class and method, in the order of the splits.
-pub type Cells = BTreeMap<usize, BTreeMap<String, Vec<f64>>>;
 
 #[derive(Parser)]
 struct Arguments {
@@ -68,10 +64,7 @@ fn main() -> Result<(), Failure> {
         return study::run(&arguments);
     }
     let path = results().join("field.json");
-    let mut report: Value = std::fs::read(&path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_else(|| json!({}));
+    let mut report = kept(&path);
     if !arguments.report {
         for (name, load) in sets(&arguments) {
             if !arguments.again && report["sets"][name]["seeds"] == json!(arguments.seeds) {
@@ -81,7 +74,7 @@ fn main() -> Result<(), Failure> {
             let mut kept = compare(&load()?, &arguments)?;
             kept["machine"] = machine();
             report["sets"][name] = kept;
-            std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+            keep(&path, &report)?;
         }
     }
     table::print(&report)

@@ -134,6 +134,11 @@ pub struct Set {
 }
 
 impl Set {
+    /// How many of the first rows are for training, where the set says so.
+    pub fn trained(&self) -> Option<usize> {
+        self.trained
+    }
+
     /// Splits for these numbers of samples a class. Speakers are never on both sides.
     pub fn splits(&self, sizes: &[usize], seeds: u64) -> Vec<Split> {
         match self.trained {

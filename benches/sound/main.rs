@@ -5,20 +5,16 @@
 //! Data: `../shared/data/spoken-digits`. The references are those of the bench `field`.
 //! Results are kept in `benches/results/sound.json`.
 
-#[path = "../field/reference.rs"]
-mod reference;
-#[path = "../field/table.rs"]
-mod table;
-
 use std::collections::BTreeMap;
 
 use clap::Parser;
-use fieldtune::candidates::Wishes;
+use fieldtune::candidates::{List, Wishes};
 use fieldtune::views::ViewSet;
 use fieldtune_benches::frozen::{self, Features, Set};
 use fieldtune_benches::splits::Split;
+use fieldtune_benches::table::{self, Cells};
 use fieldtune_benches::trained::searched;
-use fieldtune_benches::{Failure, machine, results};
+use fieldtune_benches::{Failure, keep, kept, machine, reference, results};
 use serde_json::{Value, json};
 
 /// Samples a class.
@@ -38,9 +34,6 @@ const CUTS: [(&str, &str, bool); 3] = [
         true,
     ),
 ];
-
-/// Accuracies by samples a class and method, in the order of the splits.
-pub type Cells = BTreeMap<usize, BTreeMap<String, Vec<f64>>>;
 
 #[derive(Parser)]
 struct Arguments {
@@ -64,10 +57,7 @@ struct Arguments {
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     let path = results().join("sound.json");
-    let mut report: Value = std::fs::read(&path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_else(|| json!({}));
+    let mut report = kept(&path);
     let wanted = |name: &str| arguments.only.as_deref().is_none_or(|only| only == name);
     for (name, cut, has_statistics) in CUTS.into_iter().filter(|(name, ..)| wanted(name)) {
         if arguments.report {
@@ -82,7 +72,7 @@ fn main() -> Result<(), Failure> {
         }
         kept["machine"] = machine();
         report["sets"][name] = kept;
-        std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+        keep(&path, &report)?;
     }
     match arguments.ours {
         true => Ok(()),
@@ -134,7 +124,10 @@ fn accuracy(
 ) -> Result<(String, f64), Failure> {
     let wishes = Wishes {
         held: Some(ViewSet::ZOOMED),
-        statistics: has_statistics,
+        list: match has_statistics {
+            true => List::Statistics,
+            false => List::Network,
+        },
         ..Wishes::default()
     };
     let chosen = features.chosen(&split.train);

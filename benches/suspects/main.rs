@@ -21,7 +21,7 @@ use fieldtune::suspects::means::Directions;
 use fieldtune::views::ViewSet;
 use fieldtune_benches::frozen::{self, Features};
 use fieldtune_benches::splits;
-use fieldtune_benches::{Failure, machine, python, results, run, work_folder};
+use fieldtune_benches::{Failure, keep, machine, python, results, run, work_folder};
 use fieldtune_core::Kernel;
 use fieldtune_core::random::Random;
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ fn main() -> Result<(), Failure> {
         report[set.name] = compare(set.name, &set.features, draws)?;
     }
     let path = results().join("suspects.json");
-    std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+    keep(&path, &report)?;
     println!("written: {}", path.display());
     Ok(())
 }

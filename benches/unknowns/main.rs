@@ -19,7 +19,7 @@ use fieldtune::search::{Search, best};
 use fieldtune::views::ViewSet;
 use fieldtune::{sets, unknowns};
 use fieldtune_benches::frozen::{self, Features};
-use fieldtune_benches::{Failure, machine, python, results, run, work_folder};
+use fieldtune_benches::{Failure, keep, machine, python, results, run, work_folder};
 use fieldtune_core::Kernel;
 use fieldtune_core::predict::probabilities;
 use fieldtune_core::random::Random;
@@ -62,7 +62,7 @@ fn main() -> Result<(), Failure> {
             cells.insert(size, found);
             // After every cell, so that a run cut short keeps what it has.
             report[name] = json!(cells);
-            std::fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+            keep(&path, &report)?;
         }
     }
     println!("written: {}", path.display());

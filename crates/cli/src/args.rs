@@ -57,11 +57,16 @@ pub enum Command {
         after_help = "Example:\n  fieldtune predict birds.head photo.jpg\n  cat photo.jpg | fieldtune predict birds.head -"
     )]
     Predict(PredictArgs),
-    /// Label each new picture or recording of a folder as it appears, until stopped
+    /// Label each new picture, recording or sensor file of a folder as it appears, until stopped
     #[command(
         after_help = "Example:\n  fieldtune watch birds.head incoming/ --json >> birds.jsonl"
     )]
     Watch(crate::watch::WatchArgs),
+    /// Name the unlabelled files that are most worth a label
+    #[command(
+        after_help = "Example:\n  fieldtune suggest birds.head unlabelled/ -n 20\n  fieldtune suggest birds.head unlabelled/ | xargs -d '\\n' cp -t to-label/"
+    )]
+    Suggest(crate::suggest::SuggestArgs),
     /// Write a head and its backbone as one ONNX file that gives probabilities
     #[command(after_help = EXPORT_HELP)]
     Export(ExportArgs),
@@ -266,7 +271,7 @@ pub struct TrainingArgs {
     /// The tensor where the backbone is cut, or several with commas between them; `:mean`
     /// behind one takes the mean over its positions, `:classes` the classes that its scores
     /// say. Of recordings, `statistics` alone or in front of tensors stands for statistics
-    /// of the spectrogram
+    /// of the spectrogram; of sensor files it is `statistics`, `kernels`, or both
     #[arg(long, value_name = "TENSOR")]
     pub cut: Option<String>,
     /// auto, prototype, linear, mlp:H[,H...], or tail: the backbone's own layers after the
@@ -367,9 +372,15 @@ pub struct TrainingArgs {
     /// [default: auto]
     #[arg(long, value_enum, value_name = "VIEWS")]
     pub views: Option<ViewsChoice>,
-    /// Cut longer recordings into windows of this length, such as 2s [default: 4s]
+    /// Cut longer recordings and sensor files into windows of this length, such as 2s; a row of
+    /// a sensor file without times counts as 1 s [default: 4s of recordings; of sensors the
+    /// longest file, but 256 rows where files are longer than 2048]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub window: Option<Duration>,
+    /// Begin a window of a sensor file at least this often, such as 500ms, so that windows
+    /// overlap [default: the window]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub step: Option<Duration>,
     /// Read flags from a TOML file; flags on the command line win
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,

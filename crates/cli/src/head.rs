@@ -204,6 +204,15 @@ fn document(head: &Head) -> Value {
     })
 }
 
+/// The start of a long text: thousands of thresholds tell people nothing.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 600;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{} ... ({} bytes)", &text[..end], text.len()),
+        None => text.to_string(),
+    }
+}
+
 fn text(head: &Head) -> String {
     let mut out = String::from("class: training samples\n");
     for (label, samples) in head.labels.iter().zip(&head.trained.samples) {
@@ -220,7 +229,7 @@ fn text(head: &Head) -> String {
         escaped(&backbone.cut),
         backbone.features
     );
-    out += &format!("  {}\n", escaped(&backbone.preprocessing));
+    out += &format!("  {}\n", escaped(&shortened(&backbone.preprocessing)));
     out += &format!("layers: {}\n", layers(head).join(", "));
     out += &format!("recipe: {}\n", escaped(&head.trained.recipe));
     out += &match head.trained.cross_validation {

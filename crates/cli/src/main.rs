@@ -19,6 +19,7 @@ mod predict;
 mod print;
 mod progress;
 mod settings;
+mod suggest;
 mod train;
 mod watch;
 
@@ -47,6 +48,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
+        Command::Suggest(args) => suggest::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Device(command) => device::run(&command),

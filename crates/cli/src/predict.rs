@@ -77,7 +77,7 @@ fn standard_input(files: &[PathBuf]) -> Result<Option<Vec<u8>>> {
         .take(MAX_SAMPLE_BYTES + 1)
         .read_to_end(&mut bytes);
     let wrong = |what: &dyn std::fmt::Display| {
-        let remedy = "pipe one picture or recording into the command";
+        let remedy = "pipe one picture, recording or sensor file into the command";
         Error::at(
             ErrorKind::BadInput,
             Path::new("standard input"),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fieldtune::cache::Cache;
-use fieldtune::candidates::Wishes;
+use fieldtune::candidates::{List, Wishes};
 use fieldtune::checkpoint::{Checkpoints, USUAL_INTERVAL};
 use fieldtune::error::{Error, ErrorKind, Result};
 use fieldtune::extras::Extras;
@@ -44,6 +44,7 @@ pub fn training(args: &TrainingArgs, output: Option<&Path>) -> Result<Session> {
     settings.reproducible = args.reproducible;
     settings.false_alarms = args.false_alarms;
     settings.window_seconds = args.window.map(|window| window.as_secs_f32());
+    settings.step_seconds = args.step.map(|step| step.as_secs_f32());
     let interval = args.checkpoint_every.unwrap_or(USUAL_INTERVAL);
     settings.checkpoints = output.map(|head| Checkpoints::beside(head, interval, args.resume));
     session(&args.backbone, settings)
@@ -62,12 +63,16 @@ pub fn using(args: &BackboneArgs) -> Result<Session> {
 /// # Errors
 /// As [`SampleSet::open`].
 pub fn samples(path: &Path, args: &BackboneArgs) -> Result<SampleSet> {
-    let bounds = if args.follow_outside {
+    SampleSet::open_within(path, bounds(args))
+}
+
+/// Whether links may lead out of a folder of samples.
+pub fn bounds(args: &BackboneArgs) -> Bounds {
+    if args.follow_outside {
         Bounds::None
     } else {
         Bounds::Folder
-    };
-    SampleSet::open_within(path, bounds)
+    }
 }
 
 fn settings(args: &BackboneArgs) -> Settings {
@@ -198,7 +203,7 @@ fn wishes(args: &TrainingArgs) -> Result<Wishes> {
         batch: args.batch.map(|batch| batch as usize),
         views: args.views.and_then(views),
         held: None,
-        statistics: false,
+        list: List::default(),
         extras: extras(args)?,
     })
 }

@@ -20,7 +20,7 @@ use crate::{head, predict, print, settings};
 pub struct WatchArgs {
     /// The head file
     pub head: PathBuf,
-    /// The folder where pictures or recordings appear; sub-folders are not watched
+    /// The folder where pictures, recordings or sensor files appear; sub-folders are not watched
     pub folder: PathBuf,
     /// Time between two looks at the folder; a file is labelled when two looks find it
     /// the same

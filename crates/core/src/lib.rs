@@ -8,7 +8,7 @@
 //!
 //! A microcontroller does all of that for a host at a serial line: [`link`] is what they
 //! say, [`device`] what it does, [`sensor`] the features of windows that it can measure
-//! itself.
+//! itself, [`random_kernels`] more of them, of windows of any length.
 //!
 //! Nothing here allocates. The caller gives one arena, `&mut [f32]`, whose exact
 //! size the memory [`plan`] computes from the layer table, the batch size and
@@ -45,6 +45,7 @@ pub mod plan;
 pub mod predict;
 pub mod prototype;
 pub mod random;
+pub mod random_kernels;
 pub mod sensor;
 pub mod sets;
 pub mod structural;

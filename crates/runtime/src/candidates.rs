@@ -33,10 +33,22 @@ pub struct Wishes {
     pub views: Option<ViewSet>,
     /// The views that samples of this kind have; `None` for all.
     pub held: Option<ViewSet>,
-    /// The features are statistics of recordings, alone or before a network's.
-    pub statistics: bool,
+    /// What the features are.
+    pub list: List,
     /// What is off unless asked for.
     pub extras: Extras,
+}
+
+/// Which recipes are tried: each list is what was found to be best on features of a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum List {
+    /// For a network's features.
+    #[default]
+    Network,
+    /// For statistics of recordings, alone or before a network's features.
+    Statistics,
+    /// For features of series.
+    Series,
 }
 
 /// Samples a class from which on a search among recipes pays. Below, the choice would
@@ -56,10 +68,10 @@ pub fn candidates(wishes: &Wishes, counts: &[usize]) -> Vec<Recipe> {
     let mut candidates: Vec<Recipe> = Vec::new();
     let fewest = counts.iter().min().copied().unwrap_or(0);
     let tried = if fewest < SEARCH_FROM { 1 } else { usize::MAX };
-    let list = if wishes.statistics {
-        of_statistics()
-    } else {
-        defaults()
+    let list = match wishes.list {
+        List::Network => defaults(),
+        List::Statistics => of_statistics(),
+        List::Series => of_series(),
     };
     for recipe in list.into_iter().take(tried) {
         let recipe = wishes.applied_to(recipe);
@@ -143,6 +155,29 @@ fn of_statistics() -> Vec<Recipe> {
         }),
         like(|recipe| recipe.whitening = Some(0.7)),
         like(|recipe| recipe.views = ViewSet::ORIGINAL),
+    ]
+}
+
+/// As [`defaults`], for features of series: thousands of shares whose spread tells little of
+/// their worth. Measured on parts of the training files of eight sets, see
+/// `benches/README.md`. A decay of 30 over the rows cost 10 points with one file a class.
+fn of_series() -> Vec<Recipe> {
+    let default = Recipe {
+        normalise: Normalise::Standard,
+        whitening: Some(0.95),
+        views: ViewSet::ZOOMED,
+        lambda: Lambda::OverRows(0.3),
+        adversarial: Some(0.3),
+        ..usual()
+    };
+    let like = |change: fn(&mut Recipe)| changed(&default, change);
+    vec![
+        default.clone(),
+        like(|recipe| recipe.views = ViewSet::ORIGINAL),
+        like(|recipe| {
+            recipe.views = ViewSet::ORIGINAL;
+            recipe.shape = Shape::Prototype;
+        }),
     ]
 }
 

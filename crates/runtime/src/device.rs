@@ -224,7 +224,7 @@ pub(crate) fn require_pictures(sense: &Sense, samples: &Path) -> Result<()> {
     if sense.kind() == Kind::Picture {
         return Ok(());
     }
-    let what = "is of recordings, which no device hears";
+    let what = format_args!("is of {}, which no device takes", sense.kind().plural());
     let remedy = "train and predict here, with `fieldtune train` and `fieldtune predict`";
     Err(Error::at(ErrorKind::Usage, samples, what, remedy))
 }

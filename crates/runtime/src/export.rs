@@ -93,7 +93,10 @@ impl Session {
         }
         let sense = Sense::of_identity(&head.backbone.preprocessing);
         if sense.kind() != Kind::Picture {
-            let what = "was trained on recordings, whose spectrograms are not made in an ONNX file";
+            let what = format_args!(
+                "was trained on {}, whose features are not made in an ONNX file",
+                sense.kind().plural()
+            );
             let remedy = "give --head-only: features in, probabilities out";
             return Err(Error::at(ErrorKind::Usage, head_path, what, remedy));
         }

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::samples::{SampleSet, Skipped};
-use crate::sound::windows::Part;
 use crate::store;
 use crate::views::ViewSet;
+use crate::windows::Part;
 use rayon::prelude::*;
 
 use extractor::{Extractor, Outcome};

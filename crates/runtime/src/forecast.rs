@@ -29,6 +29,7 @@ use crate::recipe::{self, Recipe, Shape};
 use crate::samples::SampleSet;
 use crate::search::fits;
 use crate::senses::Sense;
+use crate::series::{Analyst, Made, Series};
 use crate::session::{CURVE_SHARE, Settings};
 use crate::sound::decode;
 use crate::sound::statistics::statistics;
@@ -124,7 +125,7 @@ pub fn forecast(
         peak_bytes: memory.total_bytes(),
         memory,
         seconds: job.seconds(set, settings, measured.seconds_per_sample)?,
-        head_bytes: head_bytes(&network),
+        head_bytes: head_bytes(&network) + backbone.preprocessing().len() as u64,
         arena: arena.parts().into(),
         largest_tensors: named(&arena, &network),
         multiply_adds: network.multiply_adds(),
@@ -141,12 +142,13 @@ fn named(plan: &Plan, network: &Network) -> Vec<NamedTensor> {
     named.collect()
 }
 
-/// The largest file of a head with these layers: its parameters, class means and
-/// directions for unknowns, and tables for prediction sets.
+/// The largest file of a head with these layers: its parameters, what standardises its
+/// features, class means and directions for unknowns, and tables for prediction sets.
 fn head_bytes(network: &Network) -> u64 {
+    let standard = 2 * network.inputs();
     let means = network.inputs() * (network.classes() + MAX_DIRECTIONS);
     let tables = (network.classes() + 1) * (MAX_QUANTILES + 1);
-    let elements = network.parameter_elements() + means + tables;
+    let elements = network.parameter_elements() + standard + means + tables;
     (elements * size_of::<f32>()) as u64 + HEAD_TEXT_BYTES
 }
 
@@ -267,8 +269,10 @@ struct Measured {
 
 impl Measured {
     fn new(backbone: &LazyBackbone, threads: usize) -> Result<Self> {
-        if let Some(sound) = backbone.sense().sound().filter(|_| !backbone.has_network()) {
-            return Self::of_statistics(sound);
+        match backbone.sense() {
+            Sense::Sound(sound) if !backbone.has_network() => return Self::of_statistics(sound),
+            Sense::Series(series) => return Self::of_series(series, backbone.cut()),
+            Sense::Picture | Sense::Sound(_) => {}
         }
         let before = current_rss_bytes().unwrap_or(0);
         let loaded = backbone.get()?;
@@ -301,6 +305,24 @@ impl Measured {
         let start = Instant::now();
         let plain = ear.plain(&samples)?;
         statistics(&ear.heard(&samples, &plain, View::Near, Path::new("noise"))?);
+        Ok(Self {
+            seconds_per_sample: start.elapsed().as_secs_f64(),
+            peak_bytes: peak_rss_bytes().unwrap_or(0).saturating_sub(before),
+        })
+    }
+
+    /// The features of a window of noise on one thread.
+    fn of_series(series: &Series, cut: &str) -> Result<Self> {
+        let before = current_rss_bytes().unwrap_or(0);
+        let made = Made::of_cut(cut)?;
+        let mut analyst = Analyst::new(series, made)?;
+        let mut random = Random::new(1);
+        let mut noise = || (0..series.window_points).map(|_| random.normal()).collect();
+        let channels: Vec<Vec<f32>> = series.channels.iter().map(|_| noise()).collect();
+        let channels: Vec<&[f32]> = channels.iter().map(Vec::as_slice).collect();
+        let mut features = vec![0.0; series.features(made)];
+        let start = Instant::now();
+        analyst.features(series, &channels, &mut features)?;
         Ok(Self {
             seconds_per_sample: start.elapsed().as_secs_f64(),
             peak_bytes: peak_rss_bytes().unwrap_or(0).saturating_sub(before),
@@ -349,6 +371,8 @@ fn largest_sample_bytes(sense: &Sense, set: &SampleSet) -> u64 {
                 // Three bytes a pixel, twice.
                 6 * u64::from(width) * u64::from(height)
             }
+            // A line of text becomes numbers, twice while they are brought onto a grid.
+            Sense::Series(_) => 8 * bytes.len() as u64,
             Sense::Sound(sound) => {
                 recording_bytes(sound, decode::stated(&bytes, &sample.path).ok()?)
             }

@@ -2,13 +2,15 @@
 //!
 //! Walk: [`model`] finds a backbone's file and [`manifest`]; [`samples`] lists the
 //! user's files, [`senses`] says of what kind they are; [`preprocess`] turns a picture into a
-//! tensor, [`sound`] a recording, [`backbone`] into features,
+//! tensor, [`sound`] a recording, [`series`] a sensor's values ([`windows`] are parts of
+//! long files), [`backbone`] into features,
 //! [`cache`] keeps them ([`features`] does all that in parallel). [`candidates`] says
 //! which recipes are worth trying, [`search`] cross-validates them, [`recipe`] trains
 //! one on [`data`], with [`extras`] where asked for, [`head`] holds the result; [`tail`]
 //! turns the backbone's own layers after the cut into layers that can be trained. [`curve`]
 //! says what more samples would bring, [`unknowns`] when a sample is of no class, [`sets`]
-//! which labels one is surely among, [`suspects`] which samples to look at. [`session`] is
+//! which labels one is surely among, [`suspects`] which samples to look at, [`suggest`] which
+//! to label next. [`session`] is
 //! the whole job, [`growing`] the job once more with more samples, [`forecast`] says
 //! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
 //! [`device`] does it on a microcontroller at a serial port.
@@ -59,11 +61,13 @@ pub mod samples;
 pub mod sandbox;
 pub mod search;
 pub mod senses;
+pub mod series;
 pub mod session;
 pub mod sets;
 pub mod signature;
 pub mod sound;
 pub mod store;
+pub mod suggest;
 pub mod suspects;
 pub mod tail;
 pub mod unknowns;
@@ -71,6 +75,7 @@ pub mod versions;
 pub mod views;
 pub mod watch;
 mod whitening;
+pub mod windows;
 
 pub use fieldtune_core::adversary::{Middle, Rise};
 pub use fieldtune_core::decay::Mode as DecayMode;

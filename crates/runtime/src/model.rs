@@ -7,8 +7,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::features::{LazyBackbone, STATISTICS, network_part};
 use crate::manifest::{Flags, Input, Manifest};
 use crate::senses::{Kind, Sense};
+use crate::series::Made;
 
 const EMBEDDED_MANIFEST: &str = include_str!("../../../models/efficientnet-lite0/manifest.toml");
+/// The features of series, where no others are asked for.
+const USUAL_OF_SERIES: &str = "statistics,kernels";
 static EMBEDDED_MODEL: &[u8] = include_bytes!("../../../models/efficientnet-lite0/model_f16.onnx");
 
 /// An ONNX file with what must be known to use it.
@@ -81,8 +84,29 @@ impl Model {
     /// # Errors
     /// As [`Model::cut_at`].
     pub fn sensing(&self, sense: Sense, cut: &str) -> Result<LazyBackbone> {
-        if sense.kind() == Kind::Sound && network_part(cut).is_none() {
-            return Ok(LazyBackbone::statistics_alone(self.manifest.clone(), sense));
+        if let Sense::Series(series) = &sense {
+            if let Some(path) = &self.file {
+                let what = "no network takes series of a sensor yet";
+                return Err(Error::at(
+                    ErrorKind::Usage,
+                    path,
+                    what,
+                    "leave --backbone out",
+                ));
+            }
+            if series.features(Made::of_cut(cut)?) == 0 {
+                let what = format_args!("the head has nothing for --cut {cut}; leave --cut out");
+                return Err(Error::new(ErrorKind::Mismatch, what));
+            }
+        }
+        let alone = sense.kind() == Kind::Series
+            || sense.kind() == Kind::Sound && network_part(cut).is_none();
+        if alone {
+            return Ok(LazyBackbone::statistics_alone(
+                self.manifest.clone(),
+                sense,
+                cut,
+            ));
         }
         Ok(self.cut_at(cut)?.sensing(sense))
     }
@@ -93,6 +117,7 @@ impl Model {
         match (kind, &self.file) {
             // The built-in network knows pictures.
             (Kind::Sound, None) => STATISTICS,
+            (Kind::Series, _) => USUAL_OF_SERIES,
             _ => &self.manifest.default_cut,
         }
     }

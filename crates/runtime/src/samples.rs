@@ -13,7 +13,7 @@ use fieldtune_core::head;
 
 use crate::error::{Error, ErrorKind, Result, is_hostile};
 use crate::senses::Kind;
-use crate::sound::windows::Part;
+use crate::windows::Part;
 
 /// Most classes a head can have.
 pub const MAX_CLASSES: usize = head::MAX_CLASSES;
@@ -111,6 +111,31 @@ impl SampleSet {
         Ok(set)
     }
 
+    /// The files of one kind in a folder and its sub-folders, without labels.
+    ///
+    /// # Errors
+    /// `BadInput`, naming the folder: missing, unreadable, no such file in it.
+    pub fn unlabelled(path: &Path, kind: Kind, bounds: Bounds) -> Result<Self> {
+        if !path.is_dir() {
+            let remedy = "give the folder of the unlabelled files";
+            return Err(Error::at(
+                ErrorKind::BadInput,
+                path,
+                "is not a folder",
+                remedy,
+            ));
+        }
+        let mut set = folder::read_unlabelled(path, bounds)?;
+        set.samples
+            .retain(|sample| Kind::of(&sample.path) == Some(kind));
+        if set.samples.is_empty() {
+            let what = format_args!("holds no {}", kind.plural());
+            let remedy = format_args!("give a folder of {}", kind.plural());
+            return Err(Error::at(ErrorKind::BadInput, path, what, remedy));
+        }
+        Ok(set)
+    }
+
     /// Of what kind the samples are; pictures where there are none.
     pub fn kind(&self) -> Kind {
         let first = self.samples.first();
@@ -168,7 +193,7 @@ impl SampleSet {
             let skipped = self.skipped.len();
             return bad(
                 format!("has no usable sample ({skipped} files skipped)"),
-                "add pictures or recordings, one sub-folder a class",
+                "add pictures, recordings or sensor files, one sub-folder a class",
             );
         }
         let empty = self.counts().iter().position(|&count| count == 0);

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::manifest::Manifest;
 use crate::preprocess::{Decoded, View, decode};
+use crate::series::{self, Series};
 use crate::sound::{self, Ear, Sound, USUAL_RATE_HZ};
 
 /// Kinds of samples.
@@ -16,11 +17,13 @@ pub enum Kind {
     Picture,
     /// A recording.
     Sound,
+    /// Values of a sensor over time.
+    Series,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Picture, Self::Sound];
+    pub const ALL: [Self; 3] = [Self::Picture, Self::Sound, Self::Series];
 
     /// By the extension of a file's name; `None` for a file of something else.
     pub fn of(path: &Path) -> Option<Self> {
@@ -36,6 +39,7 @@ impl Kind {
         match self {
             Self::Picture => &["jpg", "jpeg", "png", "webp", "bmp"],
             Self::Sound => &["wav", "flac", "ogg", "mp3"],
+            Self::Series => &["csv"],
         }
     }
 
@@ -44,6 +48,7 @@ impl Kind {
         match self {
             Self::Picture => "picture",
             Self::Sound => "recording",
+            Self::Series => "sensor file",
         }
     }
 
@@ -52,6 +57,7 @@ impl Kind {
         match self {
             Self::Picture => "pictures",
             Self::Sound => "recordings",
+            Self::Series => "sensor files",
         }
     }
 }
@@ -64,6 +70,8 @@ pub enum Sense {
     Picture,
     /// Through a spectrogram.
     Sound(Sound),
+    /// As numbers that describe a window.
+    Series(Box<Series>),
 }
 
 impl Sense {
@@ -72,12 +80,17 @@ impl Sense {
         match self {
             Self::Picture => Kind::Picture,
             Self::Sound(_) => Kind::Sound,
+            Self::Series(_) => Kind::Series,
         }
     }
 
     /// The one that a head was trained with, by its preprocessing.
     pub fn of_identity(text: &str) -> Self {
-        Sound::of_identity(text).map_or(Self::Picture, Self::Sound)
+        if let Some(sound) = Sound::of_identity(text) {
+            return Self::Sound(sound);
+        }
+        let series = Series::of_identity(text);
+        series.map_or(Self::Picture, |series| Self::Series(Box::new(series)))
     }
 
     /// Canonical text of everything that decides the numbers, with a backbone or without.
@@ -86,23 +99,26 @@ impl Sense {
         match self {
             Self::Picture => network,
             Self::Sound(sound) => format!("{} {network}", sound.identity()).trim_end().into(),
+            Self::Series(series) => series.identity(),
         }
     }
 
     /// How recordings are heard, if they are.
     pub fn sound(&self) -> Option<&Sound> {
         match self {
-            Self::Picture => None,
+            Self::Picture | Self::Series(_) => None,
             Self::Sound(sound) => Some(sound),
         }
     }
 }
 
-/// A sample as a picture for people: itself, or a recording's spectrogram; `None` when it
-/// cannot be read.
+/// A sample as a picture for people: itself, a recording's spectrogram, or a series' lines;
+/// `None` when it cannot be read.
 pub fn shown(bytes: &[u8], path: &Path) -> Option<Decoded> {
-    if Kind::of(path) != Some(Kind::Sound) {
-        return decode(bytes, path).ok();
+    match Kind::of(path) {
+        Some(Kind::Sound) => {}
+        Some(Kind::Series) => return series::picture(bytes, path),
+        Some(Kind::Picture) | None => return decode(bytes, path).ok(),
     }
     let ear = Ear::new(&Sound::usual(USUAL_RATE_HZ)).ok()?;
     let recording = ear.decode(bytes, path).ok()?;
@@ -121,7 +137,8 @@ mod tests {
         let kind = |name: &str| Kind::of(Path::new(name));
         assert_eq!(kind("a.JPG"), Some(Kind::Picture));
         assert_eq!(kind("x/b.Wav"), Some(Kind::Sound));
-        for other in ["notes.txt", "wav", ".mp3", "a.csv", ""] {
+        assert_eq!(kind("c.csv"), Some(Kind::Series));
+        for other in ["notes.txt", "wav", ".mp3", "a.jsonl", ""] {
             assert_eq!(kind(other), None, "{other}");
         }
     }

@@ -96,6 +96,8 @@ pub struct Settings {
     /// Longer recordings are cut into windows of so many seconds; `None` for what the
     /// manifest says, or what is usual.
     pub window_seconds: Option<f32>,
+    /// Seconds from one window of a series to the next, at most; `None` for a window's.
+    pub step_seconds: Option<f32>,
     /// Where training keeps what it needs to go on after its process ended; `None` keeps
     /// nothing.
     pub checkpoints: Option<Checkpoints>,
@@ -225,11 +227,10 @@ impl Session {
     /// What makes features of the samples of `set` for training, cut where the user or the
     /// manifest says.
     pub(crate) fn backbone(&self, set: &SampleSet, sources: &[Source<'_>]) -> Result<LazyBackbone> {
-        let sense = self.sense(set, sources)?;
         let manifest = self.model.manifest();
         let usual = match self.settings.wishes.tail {
             true => &manifest.tail_cut,
-            false => self.model.usual_cut(sense.kind()),
+            false => self.model.usual_cut(set.kind()),
         };
         let cut = self.settings.cut.as_deref().unwrap_or(usual);
         if cut.is_empty() {
@@ -247,6 +248,7 @@ impl Session {
                 remedy,
             ));
         }
+        let sense = self.sense(set, sources, cut)?;
         self.model.sensing(sense, cut)
     }
 

@@ -12,11 +12,12 @@ use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::preprocess::{self, Decoded, View};
 use crate::senses::{Kind, Sense};
+use crate::series::{self, Analyst, Made};
 use crate::sound::decode::Recording;
 use crate::sound::spectrum::LogMel;
-use crate::sound::windows::Part;
 use crate::sound::{self, Ear, Feed, statistics};
 use crate::views::ViewSet;
+use crate::windows::Part;
 
 /// What became of one sample.
 pub(super) enum Outcome {
@@ -45,7 +46,8 @@ struct Bench {
     /// The network, and the tensor it reads.
     network: Option<(Worker, Vec<f32>)>,
     ear: Option<Ear>,
-    /// The recording of which a part came last: the next part is mostly of the same.
+    analyst: Option<Analyst>,
+    /// The file of which a part came last: the next part is mostly of the same.
     last: Option<Kept>,
 }
 
@@ -54,7 +56,14 @@ struct Kept {
     /// Its path, and where its bytes lie if they were given.
     file: (PathBuf, Option<usize>),
     digest: Digest32,
-    recording: Option<Recording>,
+    whole: Whole,
+}
+
+/// A whole file, decoded.
+enum Whole {
+    Sound(Recording),
+    /// The values of each channel.
+    Series(Vec<Vec<f32>>),
 }
 
 /// A sample's file, as far as it was read.
@@ -72,6 +81,8 @@ enum Content {
         samples: Vec<f32>,
         plain: LogMel,
     },
+    /// The values of each channel in a window.
+    Series(Vec<Vec<f32>>),
 }
 
 impl<'a> Extractor<'a> {
@@ -144,39 +155,56 @@ impl<'a> Extractor<'a> {
     fn content(&self, bench: &mut Bench, file: File<'_>) -> Result<Content> {
         let sample = file.sample;
         require_kind(sample.path, self.backbone.sense().kind())?;
-        let sound = match self.backbone.sense() {
-            Sense::Picture => {
-                let image = preprocess::decode(&file.read()?, sample.path)?;
-                return Ok(Content::Picture(image));
-            }
-            Sense::Sound(sound) => sound,
-        };
-        let ear = match &bench.ear {
-            Some(ear) => ear,
-            None => bench.ear.insert(Ear::new(sound)?),
-        };
+        if self.backbone.sense().kind() == Kind::Picture {
+            let image = preprocess::decode(&file.read()?, sample.path)?;
+            return Ok(Content::Picture(image));
+        }
         let wanted = sample.part.is_some().then(|| place(sample));
         let kept = bench
             .last
             .take_if(|kept| wanted.as_ref() == Some(&kept.file));
-        let (digest, recording) = match kept {
-            Some(Kept {
-                digest,
-                recording: Some(recording),
-                ..
-            }) => (digest, recording),
-            _ => (file.digest, ear.decode(&file.read()?, sample.path)?),
+        let (digest, whole) = match kept {
+            Some(Kept { digest, whole, .. }) => (digest, whole),
+            None => (file.digest, self.whole(bench, file)?),
         };
-        let samples = sound::samples_of(&recording, sample.part).to_vec();
-        let plain = ear.plain(&samples)?;
+        let content = match (&whole, self.backbone.sense(), &bench.ear) {
+            (Whole::Sound(recording), _, Some(ear)) => {
+                let samples = sound::samples_of(recording, sample.part).to_vec();
+                let plain = ear.plain(&samples)?;
+                Content::Sound { samples, plain }
+            }
+            (Whole::Series(channels), Sense::Series(series), _) => {
+                let points = channels.first().map_or(0, Vec::len);
+                let range = series.range(sample.part, points);
+                let channels = channels.iter().map(|values| values[range.clone()].to_vec());
+                Content::Series(channels.collect())
+            }
+            _ => return Err(Error::new(ErrorKind::Failed, "nobody hears this sound")),
+        };
         if let Some(file) = wanted {
             bench.last = Some(Kept {
                 file,
                 digest,
-                recording: Some(recording),
+                whole,
             });
         }
-        Ok(Content::Sound { samples, plain })
+        Ok(content)
+    }
+
+    /// Decodes a recording or a series.
+    fn whole(&self, bench: &mut Bench, file: File<'_>) -> Result<Whole> {
+        let path = file.sample.path;
+        match self.backbone.sense() {
+            Sense::Picture => Err(Error::new(ErrorKind::Failed, "a picture has no parts")),
+            Sense::Series(series) => Ok(Whole::Series(series.read(&file.read()?, path)?)),
+            Sense::Sound(sound) => {
+                let ear = match &bench.ear {
+                    Some(ear) => ear,
+                    None => bench.ear.insert(Ear::new(sound)?),
+                };
+                Ok(Whole::Sound(ear.decode(&file.read()?, path)?))
+            }
+        }
     }
 
     /// The features of one view.
@@ -194,6 +222,7 @@ impl<'a> Extractor<'a> {
                 self.tensor(image, view, input)?;
                 return worker.run(input, row);
             }
+            Content::Series(channels) => return self.described(bench, channels, view, row),
             Content::Sound { samples, plain } => (samples, plain),
         };
         let (Some(ear), Some(sound)) = (&bench.ear, self.backbone.sense().sound()) else {
@@ -215,12 +244,35 @@ impl<'a> Extractor<'a> {
         worker.run(input, rest)
     }
 
+    /// The features of a window of a series.
+    fn described(
+        &self,
+        bench: &mut Bench,
+        channels: &[Vec<f32>],
+        view: View,
+        row: &mut [f32],
+    ) -> Result<()> {
+        let Sense::Series(series) = self.backbone.sense() else {
+            return Err(Error::new(ErrorKind::Failed, "nobody reads this series"));
+        };
+        let analyst = match &mut bench.analyst {
+            Some(analyst) => analyst,
+            none => none.insert(Analyst::new(series, Made::of_cut(self.backbone.cut())?)?),
+        };
+        let channels: Vec<Vec<f32>> = channels
+            .iter()
+            .map(|values| series::viewed(values, view))
+            .collect();
+        let channels: Vec<&[f32]> = channels.iter().map(Vec::as_slice).collect();
+        analyst.features(series, &channels, row)
+    }
+
     fn tensor(&self, image: &Decoded, view: View, input: &mut [f32]) -> Result<()> {
         let manifest = self.backbone.manifest();
         let view = match self.backbone.sense() {
             Sense::Picture => view,
             // Its view was heard: nothing is cut off the picture.
-            Sense::Sound(_) => View::Original,
+            Sense::Sound(_) | Sense::Series(_) => View::Original,
         };
         let preprocessing = &manifest.preprocessing;
         preprocessing.tensor(image, &manifest.input, view, input)

@@ -13,7 +13,8 @@ use crate::cache::{Cache, Key, KeyParts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Manifest;
 use crate::preprocess::{Resize, View};
-use crate::senses::Sense;
+use crate::senses::{Kind, Sense};
+use crate::series::{self, Made};
 use crate::sound::{self, Feed, statistics};
 use crate::store;
 use crate::tail::{Pretrained, Tail};
@@ -110,17 +111,21 @@ impl LazyBackbone {
         Self::new(manifest, sense, origin, &cut, sha256)
     }
 
-    /// Statistics of recordings, without a network.
-    pub fn statistics_alone(manifest: Manifest, sense: Sense) -> Self {
-        Self::new(manifest, sense, Origin::Nothing, STATISTICS, [0; 32])
+    /// Numbers that describe recordings or series, without a network.
+    pub fn statistics_alone(manifest: Manifest, sense: Sense, cut: &str) -> Self {
+        Self::new(manifest, sense, Origin::Nothing, cut, [0; 32])
     }
 
     fn new(manifest: Manifest, sense: Sense, origin: Origin, cut: &str, sha256: [u8; 32]) -> Self {
         let network = !matches!(origin, Origin::Nothing);
-        let statistics = sense.sound().filter(|_| has_statistics(cut));
+        let statistics = match &sense {
+            Sense::Sound(sound) if has_statistics(cut) => statistics::count(sound.spectrum.bands),
+            Sense::Series(series) => Made::of_cut(cut).map_or(0, |made| series.features(made)),
+            Sense::Picture | Sense::Sound(_) => 0,
+        };
         Self {
             preprocessing: sense.identity(network.then_some(&manifest)),
-            statistics: statistics.map_or(0, |sound| statistics::count(sound.spectrum.bands)),
+            statistics,
             manifest,
             sense,
             origin,
@@ -142,7 +147,7 @@ impl LazyBackbone {
         !matches!(self.origin, Origin::Nothing)
     }
 
-    /// How many statistics stand before the network's features.
+    /// How many statistics stand before the network's features; of series, all features.
     pub fn statistics(&self) -> usize {
         self.statistics
     }
@@ -158,6 +163,7 @@ impl LazyBackbone {
             // A network's values are of a window that does not move.
             Sense::Sound(sound) if sound.feed == Feed::Values => ViewSet::ORIGINAL,
             Sense::Sound(_) => wanted.intersection(sound::VIEWS),
+            Sense::Series(_) => wanted.intersection(series::VIEWS),
             Sense::Picture if preprocessing.has_far_view(input) => wanted,
             Sense::Picture => wanted.without(View::Far),
         }
@@ -167,6 +173,7 @@ impl LazyBackbone {
     pub fn name(&self) -> &str {
         match self.has_network() {
             true => &self.manifest.name,
+            false if self.sense.kind() == Kind::Series => "none (series)",
             false => "none (statistics)",
         }
     }
@@ -330,7 +337,7 @@ pub fn network_part(cut: &str) -> Option<&str> {
 }
 
 fn no_network() -> Error {
-    let what = "statistics of recordings pass no network; name a tensor with --cut";
+    let what = "statistics of recordings or sensors pass no network; name a tensor with --cut";
     Error::new(ErrorKind::Usage, what)
 }
 

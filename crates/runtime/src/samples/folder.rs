@@ -13,8 +13,7 @@ use crate::senses::Kind;
 /// What file managers leave behind.
 const LITTER: [&str; 3] = ["thumbs.db", "ehthumbs.db", "desktop.ini"];
 
-const NOT_A_SAMPLE: &str =
-    "not a picture (jpg, jpeg, png, webp, bmp) or a recording (wav, flac, ogg, mp3)";
+const NOT_A_SAMPLE: &str = "not a picture (jpg, jpeg, png, webp, bmp), a recording (wav, flac, ogg, mp3) or a sensor file (csv)";
 
 /// One walk over a folder.
 struct Walk<'a> {
@@ -47,6 +46,21 @@ pub(super) fn read(root: &Path, bounds: Bounds) -> Result<SampleSet> {
     }
     walk.skipped.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(assemble(root, labels, found, walk.skipped))
+}
+
+/// All samples below the folder `root`, of one class without a name.
+pub(super) fn read_unlabelled(root: &Path, bounds: Bounds) -> Result<SampleSet> {
+    let mut walk = Walk {
+        root,
+        real_root: fs::canonicalize(root).map_err(|error| unreadable(root, &error))?,
+        bounds,
+        skipped: Vec::new(),
+    };
+    let mut paths = walk.class(root)?;
+    paths.sort();
+    let found = paths.into_iter().map(|path| (path, String::new(), None));
+    let labels = BTreeSet::from([String::new()]);
+    Ok(assemble(root, labels, found.collect(), walk.skipped))
 }
 
 impl Walk<'_> {

@@ -182,12 +182,12 @@ fn nothing_readable(set: &SampleSet, matrix: Option<&FeatureMatrix>) -> Error {
     let first = skipped.first().or(set.skipped.first());
     let reason = first.map_or_else(String::new, |skipped| format!(" ({})", skipped.reason));
     let what = format_args!("no sample can be read{reason}");
-    let remedy = "give readable pictures or recordings, one sub-folder a class";
+    let remedy = "give readable pictures, recordings or sensor files, one sub-folder a class";
     Error::at(ErrorKind::BadInput, &set.source, what, remedy)
 }
 
 /// A sample that cannot be read any more has nothing to show; its features are older.
-/// Of recordings only copies are told, and parts of one file are none.
+/// Of recordings and series only copies are told, and parts of one file are none.
 fn see(kind: Kind, source: &Source<'_>) -> Seen {
     if source.part.is_some() {
         return Seen::default();

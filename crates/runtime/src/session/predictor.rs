@@ -11,6 +11,8 @@ use crate::head::{Head, Prediction, Window};
 use crate::preprocess::View;
 use crate::samples::{Sample, SampleSet, Skipped};
 use crate::senses::{Kind, Sense};
+use crate::suggest::{self, Suggested};
+use crate::windows::CutUp;
 
 /// A head and its backbone, ready to label files.
 pub struct Predictor<'a> {
@@ -28,6 +30,13 @@ pub(super) struct Said {
     pub skipped: Vec<Skipped>,
 }
 
+/// Samples that passed the backbone.
+struct Passed {
+    cut_up: CutUp,
+    /// See [`Predictor::features`].
+    matrices: Vec<FeatureMatrix>,
+}
+
 impl Session {
     /// What labels files with `head`. Reads the backbone only when a file needs it.
     ///
@@ -35,8 +44,9 @@ impl Session {
     /// `Mismatch` when the head belongs to another backbone.
     pub fn predictor<'a>(&'a self, head: &'a Head, head_path: &'a Path) -> Result<Predictor<'a>> {
         let sense = Sense::of_identity(&head.backbone.preprocessing);
-        if sense.kind() == Kind::Sound && head.views.contains(View::Mirrored) {
-            let what = "a recording has no mirror image; leave --tta out";
+        if sense.kind() != Kind::Picture && head.views.contains(View::Mirrored) {
+            let name = sense.kind().name();
+            let what = format_args!("a {name} has no mirror image; leave --tta out");
             return Err(Error::new(ErrorKind::Usage, what));
         }
         let backbone = self.model.sensing(sense, &head.backbone.cut)?;
@@ -107,14 +117,30 @@ impl Predictor<'_> {
         sources: &[Source<'_>],
         progress: &dyn Progress,
     ) -> Result<Said> {
+        let passed = self.passed(set, sources, progress)?;
+        self.judged(&passed, sources)
+    }
+
+    /// Cuts the samples into windows and computes what the head judges.
+    fn passed(
+        &self,
+        set: &SampleSet,
+        sources: &[Source<'_>],
+        progress: &dyn Progress,
+    ) -> Result<Passed> {
         let sense = self.backbone.sense();
         let cut_up = self.session.cut_up(sense, set, sources, progress)?;
+        let matrices = self.features(set, &cut_up.sources(sources), progress)?;
+        Ok(Passed { cut_up, matrices })
+    }
+
+    fn judged(&self, passed: &Passed, sources: &[Source<'_>]) -> Result<Said> {
+        let Passed { cut_up, matrices } = passed;
         let parts = cut_up.sources(sources);
-        let matrices = self.features(set, &parts, progress)?;
         let matrix = &matrices[0];
         let predictions = self
             .head
-            .predict_views(&values(&matrices), self.session.kernel())?;
+            .predict_views(&values(matrices), self.session.kernel())?;
         let mut windows: Vec<Vec<Window>> = vec![Vec::new(); sources.len()];
         for (row, prediction) in matrix.rows.iter().zip(predictions) {
             let part = parts[*row].part;
@@ -135,6 +161,50 @@ impl Predictor<'_> {
         Ok(Said {
             predictions: predictions.collect(),
             skipped: matrix.skipped.clone(),
+        })
+    }
+
+    /// Up to `count` of the unlabelled samples of `set` that are most worth a label, see
+    /// [`suggest`]. The features of a long file are the mean of its windows'.
+    ///
+    /// # Errors
+    /// `Mismatch` when the samples are of another kind than the head's; as
+    /// [`Predictor::predict`].
+    pub fn suggest(
+        &self,
+        set: &SampleSet,
+        count: usize,
+        progress: &dyn Progress,
+    ) -> Result<Suggested> {
+        self.session.require_kind(self.backbone.sense(), set)?;
+        let sources = Source::of_set(set);
+        let passed = self.passed(set, &sources, progress)?;
+        let said = self.judged(&passed, &sources)?;
+        let matrix = &passed.matrices[0];
+        let mut sums = vec![Vec::new(); sources.len()];
+        let mut windows = vec![0u16; sources.len()];
+        for (index, part) in matrix.rows.iter().enumerate() {
+            let file = passed.cut_up.recordings[*part];
+            windows[file] = windows[file].saturating_add(1);
+            let (sum, row) = (&mut sums[file], matrix.row(index));
+            sum.resize(row.len(), 0.0);
+            sum.iter_mut()
+                .zip(row)
+                .for_each(|(sum, value): (&mut f32, _)| *sum += value);
+        }
+        let (mut judged, mut features) = (Vec::new(), Vec::new());
+        for (file, prediction) in said.predictions.into_iter().enumerate() {
+            if let Ok(prediction) = prediction {
+                judged.push((sources[file].path.to_path_buf(), prediction));
+                let share = 1.0 / f32::from(windows[file].max(1));
+                features.extend(sums[file].iter().map(|sum| share * sum));
+            }
+        }
+        let kernel = self.session.kernel();
+        Ok(Suggested {
+            samples: judged.len(),
+            suggestions: suggest::suggestions(self.head, &judged, features, count, kernel),
+            skipped: set.skipped.iter().cloned().chain(said.skipped).collect(),
         })
     }
 

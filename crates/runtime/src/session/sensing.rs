@@ -4,22 +4,51 @@
 use std::path::Path;
 
 use super::{Progress, Session, Stage};
-use crate::candidates::Wishes;
+use crate::candidates::{List, Wishes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::{LazyBackbone, Source};
 use crate::samples::SampleSet;
 use crate::senses::{Kind, Sense};
-use crate::sound::windows::{CutUp, common_rate_hz, cut_up};
+use crate::series::Made;
+use crate::series::fit::{self, Wanted};
+use crate::sound::windows::{common_rate_hz, cut_up};
 use crate::sound::{Feed, Sound, USUAL_RATE_HZ};
 use crate::views::ViewSet;
+use crate::windows::{self, CutUp};
 
 impl Session {
     /// How the samples of `set` are to be sensed: as the backbone's manifest says, else as is
     /// usual for their kind. The usual spectrogram has the lowest rate among the recordings,
     /// so that no band is empty in some of them.
-    pub(super) fn sense(&self, set: &SampleSet, sources: &[Source<'_>]) -> Result<Sense> {
-        let manifest = self.model().manifest();
-        if set.kind() == Kind::Picture {
+    pub(super) fn sense(
+        &self,
+        set: &SampleSet,
+        sources: &[Source<'_>],
+        cut: &str,
+    ) -> Result<Sense> {
+        self.require_flags(set)?;
+        match set.kind() {
+            Kind::Picture => Ok(Sense::Picture),
+            Kind::Sound => self.sound(sources).map(Sense::Sound),
+            Kind::Series => {
+                let made = Made::of_cut(cut)?;
+                let wanted = Wanted {
+                    window_seconds: self.settings().window_seconds,
+                    step_seconds: self.settings().step_seconds,
+                };
+                let series = self.pool()?.install(|| fit::fit(sources, wanted, made))?;
+                Ok(Sense::Series(Box::new(series)))
+            }
+        }
+    }
+
+    /// Whether the flags make sense for samples of this kind.
+    fn require_flags(&self, set: &SampleSet) -> Result<()> {
+        let wrong = |what: &str| Err(Error::new(ErrorKind::Usage, what));
+        let settings = self.settings();
+        let kind = set.kind();
+        if kind == Kind::Picture {
+            let manifest = self.model().manifest();
             let hears = manifest.sound.as_ref();
             if hears.is_some_and(|sound| sound.feed == Feed::Values) {
                 let what = format_args!("hears sound, but {} holds pictures", set.source.display());
@@ -27,17 +56,30 @@ impl Session {
                 let remedy = "give recordings or another --backbone";
                 return Err(Error::at(ErrorKind::Mismatch, path, what, remedy));
             }
-            if self.settings().window_seconds.is_some() {
-                let what = "--window is for recordings; leave it out";
-                return Err(Error::new(ErrorKind::Usage, what));
+            if settings.window_seconds.is_some() {
+                return wrong("--window is for recordings and sensors; leave it out");
             }
-            return Ok(Sense::Picture);
         }
-        let views = self.settings().wishes.views;
-        if views == Some(ViewSet::MIRRORED) {
-            let what = "a recording has no mirror image; give another --views";
-            return Err(Error::new(ErrorKind::Usage, what));
+        if kind != Kind::Series && settings.step_seconds.is_some() {
+            return wrong("--step is for sensors; leave it out");
         }
+        let views = settings.wishes.views;
+        if kind != Kind::Picture && views == Some(ViewSet::MIRRORED) {
+            let name = kind.name();
+            return wrong(&format!(
+                "a {name} has no mirror image; give another --views"
+            ));
+        }
+        if kind == Kind::Series && settings.wishes.tail {
+            return wrong(
+                "--head tail trains layers of a network, which series do not pass; leave it out",
+            );
+        }
+        Ok(())
+    }
+
+    fn sound(&self, sources: &[Source<'_>]) -> Result<Sound> {
+        let manifest = self.model().manifest();
         let mut sound = match &manifest.sound {
             Some(sound) => sound.clone(),
             None => {
@@ -56,7 +98,7 @@ impl Session {
                 let what = format_args!("--window: {problem}; give another length");
                 Err(Error::new(ErrorKind::Usage, what))
             }
-            None => Ok(Sense::Sound(sound)),
+            None => Ok(sound),
         }
     }
 
@@ -95,6 +137,18 @@ impl Session {
                 let tell = |done| progress.at(Stage::Windows, done, sources.len());
                 self.pool()?.install(|| cut_up(sound, set, sources, &tell))
             }
+            Sense::Series(series) => {
+                let tell = |done| progress.at(Stage::Windows, done, sources.len());
+                let parts = |(): &mut (), source: &Source<'_>| {
+                    let read = source
+                        .read()
+                        .and_then(|bytes| series.read(&bytes, source.path));
+                    let points = read.map_or(0, |channels| channels.first().map_or(0, Vec::len));
+                    series.windows(points)
+                };
+                let cut = || windows::cut_up(set, sources, || (), parts, &tell);
+                Ok(self.pool()?.install(cut))
+            }
         }
     }
 
@@ -104,7 +158,15 @@ impl Session {
             Kind::Picture => wishes,
             Kind::Sound => Wishes {
                 held: Some(backbone.views(ViewSet::ALL)),
-                statistics: backbone.statistics() > 0,
+                list: match backbone.statistics() {
+                    0 => List::Network,
+                    _ => List::Statistics,
+                },
+                ..wishes
+            },
+            Kind::Series => Wishes {
+                held: Some(backbone.views(ViewSet::ALL)),
+                list: List::Series,
                 ..wishes
             },
         }

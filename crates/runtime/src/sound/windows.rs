@@ -5,7 +5,6 @@
 use std::path::Path;
 
 use rayon::prelude::*;
-use serde::Serialize;
 
 use super::decode::{self, Recording};
 use super::statistics::nepers;
@@ -13,19 +12,12 @@ use super::{Ear, KEPT_FRAMES, Sound, loudness};
 use crate::error::Result;
 use crate::features::Source;
 use crate::samples::SampleSet;
+use crate::windows;
+pub use crate::windows::{CutUp, Part};
 
 /// A window is silent, and skipped, when it is quieter than the loudest by more than this
 /// from beginning to end.
 pub const SILENT_DB: f64 = 40.0;
-
-/// A part of a recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Part {
-    /// Where it begins, in milliseconds.
-    pub start_ms: u32,
-    /// Where it ends.
-    pub end_ms: u32,
-}
 
 /// The windows of a recording, in order; empty when it fits into one.
 ///
@@ -76,33 +68,7 @@ fn starts(first: usize, end: usize, frames: usize) -> Vec<usize> {
         .collect()
 }
 
-/// Which samples a set became, and what they are parts of.
-#[derive(Debug, Default)]
-pub struct CutUp {
-    /// The set with a sample for every window.
-    pub set: SampleSet,
-    /// For each sample of it, its recording's place in the set that was given.
-    pub recordings: Vec<usize>,
-}
-
-impl CutUp {
-    /// The samples' sources; bytes that were given stay given.
-    pub fn sources<'a>(&'a self, given: &[Source<'a>]) -> Vec<Source<'a>> {
-        let samples = self.set.samples.iter().zip(&self.recordings);
-        samples
-            .map(|(sample, recording)| Source {
-                path: &sample.path,
-                label: sample.label,
-                bytes: given.get(*recording).and_then(|source| source.bytes),
-                part: sample.part,
-            })
-            .collect()
-    }
-}
-
-/// Cuts the recordings of a set, several at a time on the threads of the pool that this runs
-/// in. One that cannot be read stays whole: it is skipped, with the reason, where its features
-/// are computed. `progress` gets recordings done.
+/// Cuts the recordings of a set, see [`windows::cut_up`].
 ///
 /// # Errors
 /// `Usage` when the settings contradict each other.
@@ -113,41 +79,11 @@ pub fn cut_up(
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<CutUp> {
     Ear::new(sound)?;
-    let done = std::sync::atomic::AtomicUsize::new(0);
-    let parts: Vec<Vec<Part>> = sources
-        .par_iter()
-        .with_max_len(1)
-        .map_init(
-            || Ear::new(sound).ok(),
-            |ear, source| {
-                let parts = ear.as_ref().map_or_else(Vec::new, |ear| parts(ear, source));
-                progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
-                parts
-            },
-        )
-        .collect();
-    let mut cut = CutUp {
-        set: SampleSet {
-            samples: Vec::with_capacity(set.samples.len()),
-            ..set.clone()
-        },
-        recordings: Vec::new(),
+    let ear = || Ear::new(sound).ok();
+    let parts = |ear: &mut Option<Ear>, source: &Source<'_>| {
+        ear.as_ref().map_or_else(Vec::new, |ear| parts(ear, source))
     };
-    for (index, (sample, parts)) in set.samples.iter().zip(parts).enumerate() {
-        if parts.is_empty() {
-            cut.set.samples.push(sample.clone());
-            cut.recordings.push(index);
-        }
-        for part in parts {
-            let mut window = sample.clone();
-            window.part = Some(part);
-            let own = || sample.path.display().to_string();
-            window.group = Some(window.group.unwrap_or_else(own));
-            cut.set.samples.push(window);
-            cut.recordings.push(index);
-        }
-    }
-    Ok(cut)
+    Ok(windows::cut_up(set, sources, ear, parts, progress))
 }
 
 /// The windows of one file; none for one that fits into a window or cannot be read.

@@ -3,8 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use fieldtune_benches::Failure;
 use serde_json::Value;
+
+use crate::Failure;
+
+/// Accuracies by samples a class and method, in the order of the splits.
+pub type Cells = BTreeMap<usize, BTreeMap<String, Vec<f64>>>;
 
 const OURS: &str = "fieldtune";
 

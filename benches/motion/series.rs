@@ -1,0 +1,187 @@
+//! A set of sensor files with a training and a test part, and heads trained on some of them as
+//! the command trains them.
+
+use std::path::Path;
+
+use fieldtune::cache::Cache;
+use fieldtune::candidates::{List, Wishes};
+use fieldtune::data::Data;
+use fieldtune::features::{FeatureMatrix, Source, extract};
+use fieldtune::model::Model;
+use fieldtune::samples::SampleSet;
+use fieldtune::search::best;
+use fieldtune::senses::{Kind, Sense};
+use fieldtune::series::fit::{Wanted, fit};
+use fieldtune::series::{Made, VIEWS};
+use fieldtune_benches::Failure;
+use fieldtune_benches::splits::Split;
+use fieldtune_benches::trained::searched;
+use fieldtune_core::Kernel;
+use fieldtune_core::random::Random;
+
+/// One data set: first the files of its training part, then those of its test part.
+pub struct Set {
+    /// Its name.
+    pub name: &'static str,
+    files: SampleSet,
+    /// Files of the training part.
+    trained: usize,
+    model: Model,
+}
+
+impl Set {
+    /// Lists the files below `folder`.
+    ///
+    /// # Errors
+    /// When they are not there.
+    pub fn open(name: &'static str, folder: &Path) -> Result<Self, Failure> {
+        let mut files = SampleSet::open(&folder.join("train"))?;
+        let test = SampleSet::open(&folder.join("test"))?;
+        if files.labels != test.labels {
+            return Err(format!("{name}: the parts have different classes").into());
+        }
+        let trained = files.samples.len();
+        files.samples.extend(test.samples);
+        Ok(Self {
+            name,
+            files,
+            trained,
+            model: Model::embedded()?,
+        })
+    }
+
+    /// `draws` draws of each of those sizes that the set has files for.
+    pub fn draws(&self, sizes: &[usize], draws: u64, within: bool) -> Vec<Split> {
+        let mut classes = vec![Vec::new(); self.files.labels.len()];
+        for (place, sample) in self.files.samples[..self.trained].iter().enumerate() {
+            classes[sample.label].push(place);
+        }
+        let least = classes.iter().map(Vec::len).min().unwrap_or(0);
+        // Something has to be left for `within`.
+        let fits = |size: &&usize| **size + usize::from(within) <= least;
+        let cells = sizes
+            .iter()
+            .filter(fits)
+            .flat_map(|size| (0..draws).map(move |seed| (*size, seed)));
+        cells
+            .map(|(samples_per_class, seed)| {
+                let mut random = Random::new(0x5e17e5 + seed);
+                let (mut train, mut rest) = (Vec::new(), Vec::new());
+                for class in &classes {
+                    let mut class = class.clone();
+                    random.shuffle(&mut class);
+                    train.extend(&class[..samples_per_class]);
+                    rest.extend(&class[samples_per_class..]);
+                }
+                let test = if within {
+                    rest
+                } else {
+                    (self.trained..self.files.samples.len()).collect()
+                };
+                Split {
+                    samples_per_class,
+                    seed,
+                    train,
+                    test,
+                }
+            })
+            .collect()
+    }
+
+    fn sources(&self, places: &[usize]) -> Vec<Source<'_>> {
+        let all = Source::of_set(&self.files);
+        places.iter().map(|place| all[*place]).collect()
+    }
+
+    /// Features of the files at `places`, with settings fitted to those at `fitted`.
+    fn features(
+        &self,
+        fitted: &[usize],
+        places: &[usize],
+        cut: &str,
+    ) -> Result<Vec<FeatureMatrix>, Failure> {
+        let cut = if cut.is_empty() {
+            self.model.usual_cut(Kind::Series)
+        } else {
+            cut
+        };
+        let made = Made::of_cut(cut)?;
+        let series = fit(&self.sources(fitted), Wanted::default(), made)?;
+        let backbone = self.model.sensing(Sense::Series(Box::new(series)), cut)?;
+        let sources = self.sources(places);
+        let views = VIEWS;
+        let found = extract(&backbone, &sources, views, &Cache::off(), 2, &|_, _| {})?;
+        if found[0].rows.len() != places.len() {
+            return Err(format!("{}: files cannot be read", self.name).into());
+        }
+        Ok(found)
+    }
+
+    /// Trains as `fieldtune train` does: the recipe, and the accuracy on the test files.
+    ///
+    /// # Errors
+    /// When a file cannot be read or training fails.
+    pub fn trained(&self, draw: &Split, cut: &str) -> Result<(String, f64), Failure> {
+        let places = [&draw.train[..], &draw.test].concat();
+        let matrices = self.features(&draw.train, &places, cut)?;
+        let matrix = &matrices[0];
+        let labels: Vec<u16> = matrix.labels.iter().map(|label| *label as u16).collect();
+        let (count, width) = (draw.train.len(), matrix.features);
+        let data = |from: usize, to: usize, work: &mut dyn FnMut(&Data<'_>)| {
+            let part = |matrix: &'_ FeatureMatrix| matrix.values[from * width..to * width].to_vec();
+            let values: Vec<Vec<f32>> = matrices.iter().map(part).collect();
+            let views: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+            work(&Data {
+                views: &views,
+                held: VIEWS,
+                labels: &labels[from..to],
+                groups: &[],
+                features: width,
+                classes: self.files.labels.len(),
+            });
+        };
+        let wishes = Wishes {
+            held: Some(VIEWS),
+            list: List::Series,
+            ..Wishes::default()
+        };
+        let mut found = None;
+        data(0, count, &mut |data| {
+            found = Some(searched(data, &wishes, draw.seed))
+        });
+        let (found, head) = found.ok_or("nothing was trained")??;
+        let mut test = Vec::new();
+        let all: Vec<usize> = (0..draw.test.len()).collect();
+        data(count, places.len(), &mut |data| {
+            test = data.mean_rows(&all, head.views)
+        });
+        let logits = head.logits(&test, Kernel::best())?;
+        let rows = logits.chunks(self.files.labels.len()).zip(&labels[count..]);
+        let right = rows
+            .filter(|(row, label)| best(row) == usize::from(**label))
+            .count();
+        Ok((
+            found.recipe.to_string(),
+            right as f64 / draw.test.len() as f64,
+        ))
+    }
+
+    /// Statistics of all files, `[files, F]`, scaled as the training part says, and F.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn statistics(&self) -> Result<(usize, Vec<f32>), Failure> {
+        let trained: Vec<usize> = (0..self.trained).collect();
+        let all: Vec<usize> = (0..self.files.samples.len()).collect();
+        let matrix = self.features(&trained, &all, "statistics")?.swap_remove(0);
+        Ok((matrix.features, matrix.values))
+    }
+
+    /// A line a file: its label's number and its path.
+    pub fn rows(&self) -> String {
+        let line = |sample: &fieldtune::samples::Sample| {
+            format!("{} {}\n", sample.label, sample.path.display())
+        };
+        self.files.samples.iter().map(line).collect()
+    }
+}
