@@ -82,6 +82,11 @@ fn tables() {
 }
 
 #[test]
+fn sensors() {
+    replay("series");
+}
+
+#[test]
 fn conversations_with_a_device() {
     replay("device");
 }

@@ -6,6 +6,7 @@
 pub mod device;
 pub mod mutate;
 pub mod seeds;
+pub mod series;
 
 use std::cell::RefCell;
 use std::fs;
@@ -31,7 +32,7 @@ use tempfile::TempDir;
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("head_file", head_file, seeds::head_files),
     ("cache_entry", cache_entry, seeds::cache_entries),
     ("manifest", manifest, seeds::manifests),
@@ -39,6 +40,7 @@ pub const TARGETS: [Target; 8] = [
     ("picture", picture, seeds::pictures),
     ("sound", sound, seeds::recordings),
     ("table", table, seeds::tables),
+    ("series", series::series, seeds::sensors),
     ("device", device::device, seeds::conversations),
 ];
 

@@ -142,6 +142,31 @@ pub fn tables() -> Vec<Vec<u8>> {
     vec![marked(0, list), marked(1, lines), marked(2, &sensor)]
 }
 
+/// Files of sensors with and without times, evenly and unevenly, and settings about them.
+pub fn sensors() -> Vec<Vec<u8>> {
+    let marked = |kind: u8, text: &str| [&[kind], text.as_bytes()].concat();
+    let mut timed = String::from("time_ms;x;\"a \"\"y\"\"\"\n");
+    let mut even = String::from("x\n");
+    for row in 0..40_i32 {
+        timed += &format!("{};{}e-1;{}\n", 10 * row + row % 3, row % 7, -row);
+        even += &format!("{}\n", row * row % 11);
+    }
+    let settings = "{\"channels\":[\"x\",\"y\"],\"timed\":true,\"period_seconds\":0.5,\
+                    \"window_points\":20,\"step_points\":7,\"centre\":\"3f800000bf800000\",\
+                    \"scale\":\"3f80000040000000\",\"seed\":20,\"kernel_features\":84,\
+                    \"thresholds\":\"\"}";
+    let files = [
+        (0, &timed),
+        (2, &timed),
+        (8, &timed),
+        (0, &even),
+        (4, &even),
+    ];
+    let mut seeds: Vec<_> = files.map(|(kind, text)| marked(kind, text)).into();
+    seeds.push(marked(1, settings));
+    seeds
+}
+
 /// A host that trains, predicts and installs a head, as one record a message; and the
 /// device's answers.
 pub fn conversations() -> Vec<Vec<u8>> {
