@@ -29,6 +29,7 @@ use args::{Cli, Command, HeadCommand};
 use fieldtune::error::{Error, Result};
 
 fn main() -> ExitCode {
+    fieldtune::budget::return_freed_memory();
     match config::parse(std::env::args_os().collect()).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),

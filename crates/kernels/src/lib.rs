@@ -13,13 +13,15 @@
 //! multiplies, then adds, and so gives the same bits on every CPU. The others
 //! use fused multiply-add where the CPU has it.
 //!
-//! This is the only room with unsafe code. Nothing here knows what a weight, a
+//! [`return_blocks_of`] sets the allocator of the C library; it is here for the reason that
+//! this is the only room with unsafe code. Nothing here knows what a weight, a
 //! loss or a file is, and nothing allocates (except `sgemm`, behind the feature
 //! of that name, for large products outside the training step).
 
 #![no_std]
 #![allow(unsafe_code)] // the one room that may
 
+mod allocator;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod blocked;
@@ -32,6 +34,7 @@ mod product;
 #[cfg(feature = "sgemm")]
 mod sgemm;
 
+pub use allocator::return_blocks_of;
 pub use blocked::{BLOCK_CHANNELS, Convolver, Depthwise, Product};
 pub use math::{exp, ln, sqrt};
 pub use matrix::Matrix;

@@ -8,6 +8,17 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// Blocks of so many bytes and more go back to the system when they are freed: small enough for
+/// weights and samples, large enough that a training step allocates none.
+const RETURNED_BLOCK_BYTES: u32 = 128 << 10;
+
+/// Has the allocator give large blocks back, for as long as the process runs. A program
+/// calls this before anything else; [`crate::forecast`] counts on it.
+pub fn return_freed_memory() {
+    // Other C libraries do so by themselves.
+    fieldtune_kernels::return_blocks_of(RETURNED_BLOCK_BYTES);
+}
+
 /// Resident memory of this process now, in bytes. `None` where the system does not say.
 pub fn current_rss_bytes() -> Option<u64> {
     field_bytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS")
