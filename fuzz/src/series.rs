@@ -52,8 +52,8 @@ fn file(bytes: &[u8], made: Made, window_seconds: Option<f32>) {
     let points = channels[0].len();
     assert!(points > 0 && channels.iter().all(|values| values.len() == points));
     let windows = series.windows(points);
-    let parts = windows.iter().map(|part| series.range(Some(*part), points));
-    let last = parts.last().unwrap_or(series.range(None, points));
+    let mut parts = windows.iter().map(|part| series.range(Some(*part), points));
+    let last = parts.next_back().unwrap_or(series.range(None, points));
     assert!(!last.is_empty() && last.end <= points, "{last:?}");
     for view in VIEWS.views() {
         let window = |values: &Vec<f32>| viewed(&values[last.clone()], view);
