@@ -12,7 +12,7 @@ mod recognise;
 mod steps;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{
@@ -31,6 +31,12 @@ pub(super) fn replace(mut model: TypedModel) -> TractResult<TypedModel> {
     while let Some(patch) = next_patch(&model)? {
         patch.apply(&mut model)?;
         model.compact()?;
+    }
+    // Only now does nothing else hold the weights.
+    for node in model.nodes() {
+        if let Some(operator) = node.op_as::<Blocked>() {
+            operator.part.pack()?;
+        }
     }
     Ok(model)
 }
@@ -121,9 +127,10 @@ fn patch(
     let Some((layers, inputs, outputs)) = numbered(model, recognised, part) else {
         return Ok(None);
     };
-    let Some(program) = Program::new(layers.join()) else {
+    let layers = layers.join();
+    if Program::check(&layers).is_none() {
         return Ok(None);
-    };
+    }
     let facts: TractResult<Vec<TypedFact>> = outputs
         .iter()
         .map(|outlet| {
@@ -132,7 +139,10 @@ fn patch(
         })
         .collect();
     let operator = Blocked {
-        program: Arc::new(program),
+        part: Arc::new(Part {
+            layers: Mutex::new(Some(layers)),
+            program: OnceLock::new(),
+        }),
         facts: facts?,
     };
     let mut patch = TypedModelPatch::new("convolutions in blocks of channels");
@@ -211,16 +221,40 @@ fn numbered(
     Some((layers, inputs, outputs))
 }
 
+/// A part of the network: layers until they are packed into a program.
+#[derive(Debug)]
+struct Part {
+    layers: Mutex<Option<Layers>>,
+    program: OnceLock<Program>,
+}
+
+impl Part {
+    fn pack(&self) -> TractResult<()> {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(layers) = layers.take() else {
+            return Ok(());
+        };
+        let program = Program::new(layers).context("layers that were checked")?;
+        // Nobody else has taken the layers.
+        let _ = self.program.set(program);
+        Ok(())
+    }
+
+    fn program(&self) -> TractResult<&Program> {
+        self.program.get().context("a part that was not packed")
+    }
+}
+
 /// A part of the network as one operator.
 #[derive(Clone, Debug)]
 struct Blocked {
-    program: Arc<Program>,
+    part: Arc<Part>,
     facts: Vec<TypedFact>,
 }
 
 impl PartialEq for Blocked {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.program, &other.program)
+        Arc::ptr_eq(&self.part, &other.part)
     }
 }
 
@@ -238,7 +272,7 @@ impl EvalOp for Blocked {
     not_out_of_plan!();
 
     fn state(&self, _context: &EvalContext<'_>) -> TractResult<Option<Box<dyn OpState>>> {
-        Ok(Some(Box::new(State(self.program.memory()))))
+        Ok(Some(Box::new(State(self.part.program()?.memory()))))
     }
 }
 
@@ -275,7 +309,8 @@ impl OpState for State {
             shapes.push(shape);
         }
         let mut targets: Vec<&mut [f32]> = results.iter_mut().map(Vec::as_mut_slice).collect();
-        operator.program.run(&mut self.0, &slices?, &mut targets);
+        let program = operator.part.program()?;
+        program.run(&mut self.0, &slices?, &mut targets);
         let tensor = |(shape, values): (&[usize], Vec<f32>)| {
             Ok(tract_ndarray::ArrayD::from_shape_vec(shape, values)?.into_tvalue())
         };

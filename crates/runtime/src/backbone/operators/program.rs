@@ -5,7 +5,7 @@
 use fieldtune_kernels::{BLOCK_CHANNELS as BLOCK, Convolver};
 
 use super::layers::{Clamp, Kind, Layer, Layers, Map, Window};
-use super::steps::{Dense, Single, elements};
+use super::steps::{Dense, Packing, Single, elements};
 
 /// Fewest channels for which an input is put in blocks before a convolution: below, most
 /// of a block would be zeros.
@@ -74,9 +74,24 @@ pub(super) struct Memory {
 }
 
 impl Program {
-    /// `None` when the layers hold what no step does; nothing is lost then.
-    pub(super) fn new(layers: Layers) -> Option<Self> {
-        Builder::new(&layers).build(&layers)
+    /// Whether these layers can become a program: `None` when they hold what no step does.
+    /// Copies no weights.
+    pub(super) fn check(layers: &Layers) -> Option<()> {
+        let mut builder = Builder::new(layers, Packing::Checked);
+        for (index, layer) in layers.layers.iter().enumerate() {
+            builder.add(layers, index, layer)?;
+        }
+        builder.finish(layers).map(|_| ())
+    }
+
+    /// The program of layers that were checked. The weights of each are given up when they
+    /// are packed, so that no network is in memory twice.
+    pub(super) fn new(mut layers: Layers) -> Option<Self> {
+        let mut builder = Builder::new(&layers, Packing::Done);
+        for (index, layer) in std::mem::take(&mut layers.layers).into_iter().enumerate() {
+            builder.add(&layers, index, &layer)?;
+        }
+        builder.finish(&layers)
     }
 
     /// Buffers for one thread.
@@ -186,6 +201,7 @@ fn sum(source: &[f32], map: Map, clamp: Clamp, target: &mut [f32]) {
 
 /// Gives every value a buffer for as long as it is needed.
 struct Builder {
+    packing: Packing,
     /// Buffer of every value that has one now.
     places: Vec<Option<usize>>,
     /// Layer after which a value is not read again.
@@ -198,7 +214,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn new(layers: &Layers) -> Self {
+    fn new(layers: &Layers, packing: Packing) -> Self {
         let mut last = vec![0; layers.maps.len()];
         for (index, layer) in layers.layers.iter().enumerate() {
             last[layer.input] = index;
@@ -210,6 +226,7 @@ impl Builder {
             last[*output] = usize::MAX;
         }
         Self {
+            packing,
             places: vec![None; layers.maps.len()],
             last,
             slots: Vec::new(),
@@ -220,18 +237,21 @@ impl Builder {
         }
     }
 
-    fn build(mut self, layers: &Layers) -> Option<Program> {
-        for (index, layer) in layers.layers.iter().enumerate() {
-            let step = self.step(layers, layer)?;
-            let map = layers.maps[layer.output];
-            let to = self.place(layer.output, map);
-            self.steps.push((step, to, elements(map)));
-            for value in 0..self.places.len() {
-                if self.last[value] <= index {
-                    self.free.extend(self.places[value].take());
-                }
+    /// Appends a layer. Of `layers` its own list of them is not looked at.
+    fn add(&mut self, layers: &Layers, index: usize, layer: &Layer) -> Option<()> {
+        let step = self.step(layers, layer)?;
+        let map = layers.maps[layer.output];
+        let to = self.place(layer.output, map);
+        self.steps.push((step, to, elements(map)));
+        for value in 0..self.places.len() {
+            if self.last[value] <= index {
+                self.free.extend(self.places[value].take());
             }
         }
+        Some(())
+    }
+
+    fn finish(self, layers: &Layers) -> Option<Program> {
         let place = |value: &usize| Some((self.places[*value]?, layers.maps[*value]));
         Some(Program {
             convolver: Convolver::best(),
@@ -254,7 +274,8 @@ impl Builder {
             Kind::Dense(window, weights) => {
                 let (source, planar) = self.source(layers, layer.input, window)?;
                 let weights = (window, weights);
-                let dense = Dense::new(weights, (&layer.bias, clamp), (from, planar), to)?;
+                let shift = (layer.bias.as_slice(), clamp);
+                let dense = Dense::new(weights, shift, (from, planar), to, self.packing)?;
                 self.frame = self.frame.max(dense.frame_elements());
                 Step::Dense {
                     layer: Box::new(dense),
@@ -275,16 +296,17 @@ impl Builder {
                             (&first.bias, first.clamp),
                             (from, planar),
                             between,
+                            self.packing,
                         )?;
                         let shift = (layer.bias.as_slice(), clamp);
-                        (
-                            Single::new((window, weights), shift, Some(first), between, to)?,
-                            source,
-                        )
+                        let (weights, maps) = ((window, weights), [between, to]);
+                        let single = Single::new(weights, shift, Some(first), maps, self.packing)?;
+                        (single, source)
                     }
                     None => {
                         let shift = (layer.bias.as_slice(), clamp);
-                        let single = Single::new((window, weights), shift, None, from, to)?;
+                        let weights = (window, weights);
+                        let single = Single::new(weights, shift, None, [from, to], self.packing)?;
                         (
                             single,
                             Source::Slot(self.slot(layers, layer.input)?, elements(from)),

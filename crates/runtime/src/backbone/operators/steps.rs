@@ -122,6 +122,7 @@ impl Dense {
         (bias, clamp): (&[f32], Clamp),
         (from, planar): (Map, bool),
         to: Map,
+        packing: Packing,
     ) -> Option<Self> {
         let (planes, lane) = match planar {
             true => (from.channels, 1),
@@ -164,7 +165,7 @@ impl Dense {
             segments,
             whole,
             rest,
-            weights: packed(weights, &terms, to.channels)?,
+            weights: packed(weights, &terms, to.channels, packing)?,
             bias: padded(bias, blocks(to) * BLOCK),
             clamp,
             to,
@@ -274,8 +275,8 @@ impl Single {
         (window, weights): (&Window, &Weights),
         (bias, clamp): (&[f32], Clamp),
         expansion: Option<Dense>,
-        from: Map,
-        to: Map,
+        [from, to]: [Map; 2],
+        packing: Packing,
     ) -> Option<Self> {
         let frame = Frame::new(1, BLOCK, from, to, window);
         let row = frame.row_elements();
@@ -288,7 +289,7 @@ impl Single {
         Some(Self {
             expansion,
             taps: pairs(height, width).map(tap).collect(),
-            weights: packed(weights, &terms, to.channels)?,
+            weights: packed(weights, &terms, to.channels, packing)?,
             bias: padded(bias, blocks(to) * BLOCK),
             window: *window,
             clamp,
@@ -447,8 +448,22 @@ fn pairs(outer: usize, inner: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..outer).flat_map(move |y| (0..inner).map(move |x| (y, x)))
 }
 
-/// `[blocks, terms, 16]`, scaled. Each term is an input channel, a row and a column.
-fn packed(weights: &Weights, terms: &[[usize; 3]], channels: usize) -> Option<Vec<f32>> {
+/// Whether weights are copied, or only looked at.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Packing {
+    /// Nothing is copied; what fails now would fail then.
+    Checked,
+    Done,
+}
+
+/// `[blocks, terms, 16]`, scaled; nothing where they are only checked. Each term is an input
+/// channel, a row and a column.
+fn packed(
+    weights: &Weights,
+    terms: &[[usize; 3]],
+    channels: usize,
+    packing: Packing,
+) -> Option<Vec<f32>> {
     let values = weights.values()?;
     let [out, rest @ ..] = weights.strides;
     let places: Vec<usize> = terms
@@ -460,6 +475,11 @@ fn packed(weights: &Weights, terms: &[[usize; 3]], channels: usize) -> Option<Ve
                 .sum()
         })
         .collect();
+    if packing == Packing::Checked {
+        let furthest = (channels - 1) * out + places.iter().max()?;
+        let whole = furthest < values.len() && weights.scale.len() >= channels;
+        return whole.then(Vec::new);
+    }
     let mut packed = vec![0.0; channels.div_ceil(BLOCK) * terms.len() * BLOCK];
     let blocks = packed.chunks_exact_mut(terms.len() * BLOCK);
     for (block, target) in blocks.enumerate() {
