@@ -77,6 +77,36 @@ fn training_stays_below_the_plan_and_the_plan_is_accepted_as_a_limit() {
 fn too_small_a_limit_is_refused_before_work() {
     let head = scratch().join("refused.head");
     let refused = run(train(&head, &[]).args(["--memory", "16M"]));
-    refused.refused(4, "16.0 MiB");
+    let line = refused.refused(4, "16.0 MiB");
+    assert!(line.contains("smaller --cut or --backbone"), "{line}");
     assert!(!head.exists());
+}
+
+#[test]
+fn a_refusal_names_flags_that_fit_and_they_do() {
+    const FLAGS: [[&str; 2]; 4] = [
+        ["--head", "mlp:512"],
+        ["--batch", "64"],
+        ["--threads", "2"],
+        ["--epochs", "1"],
+    ];
+    let plan = run(fieldtune()
+        .arg("plan")
+        .arg(demo_samples())
+        .arg("--json")
+        .args(FLAGS.as_flattened()))
+    .json();
+    let limit = plan["peak_bytes"].as_u64().expect("peak_bytes") * 9 / 10;
+    let head = scratch().join("advised.head");
+    let limited = ["--memory", &limit.to_string()];
+    let refused = run(train(&head, FLAGS.as_flattened()).args(limited));
+    let line = refused.refused(4, "or give --");
+    let (_, advice) = line.split_once("or give ").expect("advice");
+    let (advice, _) = advice.split_once(": ").expect("its size");
+    let advised: Vec<&str> = advice.split(' ').collect();
+    let kept = FLAGS.iter().filter(|[flag, _]| !advised.contains(flag));
+    let mut following = train(&head, &advised);
+    following.args(kept.flatten()).args(limited);
+    let peak = run(&mut following).json()["peak_rss_bytes"].as_u64();
+    assert!(peak.is_some_and(|peak| peak <= limit), "{advice}: {peak:?}");
 }

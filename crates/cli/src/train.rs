@@ -70,9 +70,6 @@ pub fn plan(args: &PlanArgs) -> Result<()> {
     let session = settings::training(&args.training, None)?;
     let set = settings::samples(&args.samples, &args.training.backbone)?;
     let forecast = session.forecast(&set)?;
-    if let Some(limit_bytes) = args.training.memory {
-        forecast.memory.require(limit_bytes)?;
-    }
     if args.json {
         return print::document(&json!({
             "memory": forecast.memory,

@@ -131,8 +131,9 @@ impl MemoryParts {
     /// Whether everything fits under `limit_bytes`.
     ///
     /// # Errors
-    /// `OverBudget`, naming the limit, the need and the parts from the largest down.
-    pub fn require(&self, limit_bytes: u64) -> Result<()> {
+    /// `OverBudget`, naming the limit, the need, the parts from the largest down, and what
+    /// `remedy` advises.
+    pub fn require(&self, limit_bytes: u64, remedy: impl FnOnce() -> String) -> Result<()> {
         let total_bytes = self.total_bytes();
         if total_bytes <= limit_bytes {
             return Ok(());
@@ -144,10 +145,11 @@ impl MemoryParts {
             .map(|(name, bytes)| format!("{name} {}", format_size(**bytes)))
             .collect();
         let what = format_args!(
-            "needs {} of memory ({}), the limit is {}; raise --memory, lower --threads or --batch, or use a smaller backbone",
+            "needs {} of memory ({}), the limit is {}; {}",
             format_size(total_bytes),
             parts.join(", "),
-            format_size(limit_bytes)
+            format_size(limit_bytes),
+            remedy()
         );
         Err(Error::new(ErrorKind::OverBudget, what))
     }
@@ -225,15 +227,18 @@ mod tests {
         parts.add("backbone", 40 << 20);
         parts.add("features", 1 << 20);
         assert_eq!(parts.total_bytes(), 44 << 20);
-        assert!(parts.require(44 << 20).is_ok());
+        let remedy = || "take less".to_string();
+        assert!(parts.require(44 << 20, remedy).is_ok());
         let error = parts
-            .require((44 << 20) - 1)
+            .require((44 << 20) - 1, remedy)
             .map_err(|error| (error.kind(), error.to_string()));
         let Err((ErrorKind::OverBudget, line)) = error else {
             panic!("{error:?}");
         };
         assert!(
-            line.contains("44.0 MiB") && line.contains("backbone 40.0 MiB, features 4.0 MiB"),
+            line.contains("44.0 MiB")
+                && line.contains("backbone 40.0 MiB, features 4.0 MiB")
+                && line.ends_with("; take less"),
             "{line}"
         );
     }

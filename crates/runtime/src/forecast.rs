@@ -2,6 +2,8 @@
 //! head's size. The arena is exact by the memory plan; the backbone is measured by
 //! running it once; the rest is counted.
 
+mod lighter;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Barrier;
@@ -91,46 +93,95 @@ pub struct Seconds {
 /// Measures the backbone and counts the rest.
 ///
 /// # Errors
-/// When the backbone cannot be loaded or a head cannot be planned.
+/// When the backbone cannot be loaded or a head cannot be planned; `OverBudget` when it is
+/// more than the settings allow, saying which flags would bring it below, if any do.
 pub fn forecast(
     settings: &Settings,
     kernel: Kernel,
     backbone: &LazyBackbone,
     set: &SampleSet,
 ) -> Result<Forecast> {
-    let threads = settings.threads.clamp(1, set.samples.len().max(1));
     let program_bytes = current_rss_bytes().unwrap_or(0);
-    let measured = Measured::new(backbone, threads)?;
-    let job = Job {
-        threads,
-        samples: set.samples.len(),
-        views: settings.views(backbone).count(),
-        features: backbone.features(&Cache::off())?,
-        classes: set.labels.len(),
-        recipes: candidates::candidates(&settings.wishes, &set.counts()),
+    let threads = settings.threads.clamp(1, set.samples.len().max(1));
+    let place = Place {
         kernel,
+        backbone,
+        set,
+        program_bytes,
+        measured: Measured::new(backbone, threads)?,
+        sample_bytes: largest_sample_bytes(backbone.sense(), set),
     };
-    let (largest, arena) = job.largest_arena()?;
-    let mut memory = MemoryParts::new();
-    memory.add("program", program_bytes);
-    memory.add("backbone", measured.peak_bytes);
-    memory.add(
-        "samples",
-        threads as u64 * largest_sample_bytes(backbone.sense(), set),
-    );
-    let network = job.recipes[largest].network(job.features, job.classes)?;
-    job.add_training(&mut memory, &arena, &network);
-    memory.add("slack", SLACK_BYTES * (1 + threads as u64));
+    let needs = place.needs(settings)?;
+    if let Some(limit_bytes) = settings.memory_bytes {
+        let remedy = || lighter::remedy(&place, settings, limit_bytes);
+        needs.memory.require(limit_bytes, remedy)?;
+    }
+    let Needs {
+        job,
+        network,
+        arena,
+        memory,
+    } = needs;
     Ok(Forecast {
         peak_bytes: memory.total_bytes(),
         memory,
-        seconds: job.seconds(set, settings, measured.seconds_per_sample)?,
+        seconds: job.seconds(set, settings, place.measured.seconds_per_sample)?,
         head_bytes: head_bytes(&network) + backbone.preprocessing().len() as u64,
         arena: arena.parts().into(),
         largest_tensors: named(&arena, &network),
         multiply_adds: network.multiply_adds(),
         recomputed_multiply_adds: arena.recomputed_multiply_adds(&network),
     })
+}
+
+/// What does not change with the settings, known or measured.
+struct Place<'a> {
+    kernel: Kernel,
+    backbone: &'a LazyBackbone,
+    set: &'a SampleSet,
+    program_bytes: u64,
+    measured: Measured,
+    /// The largest sample in memory.
+    sample_bytes: u64,
+}
+
+/// What a job with certain settings takes.
+struct Needs {
+    job: Job,
+    /// The largest head that is tried.
+    network: Network,
+    /// Where that is trained.
+    arena: Plan,
+    memory: MemoryParts,
+}
+
+impl Place<'_> {
+    fn needs(&self, settings: &Settings) -> Result<Needs> {
+        let threads = settings.threads.clamp(1, self.set.samples.len().max(1));
+        let job = Job {
+            threads,
+            samples: self.set.samples.len(),
+            views: settings.views(self.backbone).count(),
+            features: self.backbone.features(&Cache::off())?,
+            classes: self.set.labels.len(),
+            recipes: candidates::candidates(&settings.wishes, &self.set.counts()),
+            kernel: self.kernel,
+        };
+        let (largest, arena) = job.largest_arena()?;
+        let network = job.recipes[largest].network(job.features, job.classes)?;
+        let mut memory = MemoryParts::new();
+        memory.add("program", self.program_bytes);
+        memory.add("backbone", self.measured.peak_bytes(threads));
+        memory.add("samples", threads as u64 * self.sample_bytes);
+        job.add_training(&mut memory, &arena, &network);
+        memory.add("slack", SLACK_BYTES * (1 + threads as u64));
+        Ok(Needs {
+            job,
+            network,
+            arena,
+            memory,
+        })
+    }
 }
 
 fn named(plan: &Plan, network: &Network) -> Vec<NamedTensor> {
@@ -263,11 +314,20 @@ impl Job {
 /// The backbone at work on as many threads as the job will use, measured.
 struct Measured {
     seconds_per_sample: f64,
-    /// What loading and running added to the process at its peak.
-    peak_bytes: u64,
+    /// What loading and running on one thread added to the process at its peak.
+    alone_bytes: u64,
+    /// The same on all threads of the job.
+    together_bytes: u64,
 }
 
 impl Measured {
+    fn peak_bytes(&self, threads: usize) -> u64 {
+        match threads {
+            1 => self.alone_bytes,
+            _ => self.together_bytes,
+        }
+    }
+
     fn new(backbone: &LazyBackbone, threads: usize) -> Result<Self> {
         match backbone.sense() {
             Sense::Sound(sound) if !backbone.has_network() => return Self::of_statistics(sound),
@@ -276,6 +336,9 @@ impl Measured {
         }
         let before = current_rss_bytes().unwrap_or(0);
         let loaded = backbone.get()?;
+        let added = || peak_rss_bytes().unwrap_or(0).saturating_sub(before);
+        seconds_per_run(loaded, &Barrier::new(1))?;
+        let alone_bytes = added();
         let together = Barrier::new(threads);
         let runs: Result<Vec<f64>> = std::thread::scope(|scope| {
             let started: Vec<_> = (0..threads)
@@ -290,7 +353,8 @@ impl Measured {
         let slowest = runs?.into_iter().fold(0.0, f64::max);
         Ok(Self {
             seconds_per_sample: slowest / threads as f64,
-            peak_bytes: peak_rss_bytes().unwrap_or(0).saturating_sub(before),
+            alone_bytes,
+            together_bytes: added(),
         })
     }
 
@@ -305,9 +369,11 @@ impl Measured {
         let start = Instant::now();
         let plain = ear.plain(&samples)?;
         statistics(&ear.heard(&samples, &plain, View::Near, Path::new("noise"))?);
+        let added = peak_rss_bytes().unwrap_or(0).saturating_sub(before);
         Ok(Self {
             seconds_per_sample: start.elapsed().as_secs_f64(),
-            peak_bytes: peak_rss_bytes().unwrap_or(0).saturating_sub(before),
+            alone_bytes: added,
+            together_bytes: added,
         })
     }
 
@@ -323,9 +389,11 @@ impl Measured {
         let mut features = vec![0.0; series.features(made)];
         let start = Instant::now();
         analyst.features(series, &channels, &mut features)?;
+        let added = peak_rss_bytes().unwrap_or(0).saturating_sub(before);
         Ok(Self {
             seconds_per_sample: start.elapsed().as_secs_f64(),
-            peak_bytes: peak_rss_bytes().unwrap_or(0).saturating_sub(before),
+            alone_bytes: added,
+            together_bytes: added,
         })
     }
 }
