@@ -40,8 +40,8 @@ field() {
     python3 "$root/targets/boards.py" get "$1" "$2"
 }
 
-# Runs cargo's COMMAND (build, test ...) for TARGET with more ARGUMENTS. Linux programs
-# are compiled in the profile `board`, others in `release` or in $cross_profile.
+# Runs cargo's COMMAND (build, test ...) for TARGET with more ARGUMENTS, in the profile
+# $cross_profile, or else Linux programs in `board` and others in `release`.
 cross_cargo() (
     target=$1 command=$2
     shift 2
@@ -56,7 +56,7 @@ cross_cargo() (
         flags="-Ctarget-feature=+crt-static -Crelocation-model=static $(field "$target" flags)"
         export "CARGO_TARGET_${upper}_LINKER=$compiler" "CC_${target//-/_}=$compiler"
         export "CARGO_TARGET_${upper}_RUSTFLAGS=${flags% }"
-        libraries=std,panic_unwind,test profile=board
+        libraries=std,panic_unwind,test profile=${cross_profile:-board}
     elif [[ $target == thumbv*-none-eabihf ]]; then
         # rustup brings this linker along, Debian does not.
         if command -v ld.lld >/dev/null; then
@@ -85,9 +85,11 @@ cross_build() {
 }
 
 cross_program() {
-    local target=$1 name=$2 profile=board
+    local target=$1 name=$2 profile=${cross_profile:-board}
     if [[ $target == thumb* ]]; then
         profile=${cross_profile:-release}
     fi
+    # Cargo's own name for the folder.
+    [ "$profile" != dev ] || profile=debug
     echo "$cross_folder/$target/$profile/$name"
 }

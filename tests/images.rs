@@ -187,8 +187,11 @@ fn an_image_that_declares_too_many_pixels_is_refused_from_its_header() {
     ] {
         LARGEST.set(0);
         let line = refusal(&bytes);
+        // Where sizes have 32 bits, a decoder may refuse before it tells the size.
+        let refused_by_decoder =
+            cfg!(target_pointer_width = "32") && line.contains("needs too much memory");
         assert!(
-            line.contains("is too large") && line.contains(size),
+            refused_by_decoder || line.contains("is too large") && line.contains(size),
             "{line}"
         );
         let largest = LARGEST.get();
