@@ -275,6 +275,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "so many draws take minutes")]
     fn probes_have_their_length_and_no_preference() {
         const DRAWS: usize = 2000;
         for width in [4, 100] {
