@@ -56,7 +56,8 @@ pub fn new_groups(features: &Features, sizes: &[usize], seeds: u64) -> Vec<Split
     })
 }
 
-fn each(
+/// A split of every size with every seed, as `draw` makes its training and test samples.
+pub fn each(
     sizes: &[usize],
     seeds: u64,
     draw: impl Fn(usize, u64) -> (Vec<usize>, Vec<usize>),

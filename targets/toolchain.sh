@@ -40,8 +40,16 @@ field() {
     python3 "$root/targets/boards.py" get "$1" "$2"
 }
 
-# Runs cargo's COMMAND (build, test ...) for TARGET with more ARGUMENTS, in the profile
-# $cross_profile, or else Linux programs in `board` and others in `release`.
+# The profile in which TARGET is compiled: $cross_profile, or else `board` for Linux and
+# `release` for others.
+profile_of() {
+    case $1 in
+    *-linux-*) echo "${cross_profile:-board}" ;;
+    *) echo "${cross_profile:-release}" ;;
+    esac
+}
+
+# Runs cargo's COMMAND (build, test ...) for TARGET with more ARGUMENTS.
 cross_cargo() (
     target=$1 command=$2
     shift 2
@@ -56,20 +64,20 @@ cross_cargo() (
         flags="-Ctarget-feature=+crt-static -Crelocation-model=static $(field "$target" flags)"
         export "CARGO_TARGET_${upper}_LINKER=$compiler" "CC_${target//-/_}=$compiler"
         export "CARGO_TARGET_${upper}_RUSTFLAGS=${flags% }"
-        libraries=std,panic_unwind,test profile=${cross_profile:-board}
+        libraries=std,panic_unwind,test
     elif [[ $target == thumbv*-none-eabihf ]]; then
         # rustup brings this linker along, Debian does not.
         if command -v ld.lld >/dev/null; then
             export "CARGO_TARGET_${upper}_LINKER=ld.lld"
         fi
-        libraries=core profile=${cross_profile:-release}
+        libraries=core
     else
         echo "targets/toolchain.sh does not know $target" >&2
         exit 1
     fi
     choose_cargo "$target" "$libraries" || exit
     cd "$root" || exit
-    "${cargo[@]}" "$command" --profile "$profile" --locked --target "$target" \
+    "${cargo[@]}" "$command" --profile "$(profile_of "$target")" --locked --target "$target" \
         --target-dir "$cross_folder" "$@"
 )
 
@@ -85,11 +93,8 @@ cross_build() {
 }
 
 cross_program() {
-    local target=$1 name=$2 profile=${cross_profile:-board}
-    if [[ $target == thumb* ]]; then
-        profile=${cross_profile:-release}
-    fi
-    # Cargo's own name for the folder.
-    [ "$profile" != dev ] || profile=debug
-    echo "$cross_folder/$target/$profile/$name"
+    local target=$1 name=$2 profile
+    profile=$(profile_of "$target")
+    # Cargo's own name for the folder of that profile is another.
+    echo "$cross_folder/$target/${profile/#dev/debug}/$name"
 }

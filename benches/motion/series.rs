@@ -14,7 +14,7 @@ use fieldtune::senses::{Kind, Sense};
 use fieldtune::series::fit::{Wanted, fit};
 use fieldtune::series::{Made, VIEWS};
 use fieldtune_benches::Failure;
-use fieldtune_benches::splits::Split;
+use fieldtune_benches::splits::{self, Split};
 use fieldtune_benches::trained::searched;
 use fieldtune_core::Kernel;
 use fieldtune_core::random::Random;
@@ -59,33 +59,23 @@ impl Set {
         let least = classes.iter().map(Vec::len).min().unwrap_or(0);
         // Something has to be left for `within`.
         let fits = |size: &&usize| **size + usize::from(within) <= least;
-        let cells = sizes
-            .iter()
-            .filter(fits)
-            .flat_map(|size| (0..draws).map(move |seed| (*size, seed)));
-        cells
-            .map(|(samples_per_class, seed)| {
-                let mut random = Random::new(0x5e17e5 + seed);
-                let (mut train, mut rest) = (Vec::new(), Vec::new());
-                for class in &classes {
-                    let mut class = class.clone();
-                    random.shuffle(&mut class);
-                    train.extend(&class[..samples_per_class]);
-                    rest.extend(&class[samples_per_class..]);
-                }
-                let test = if within {
-                    rest
-                } else {
-                    (self.trained..self.files.samples.len()).collect()
-                };
-                Split {
-                    samples_per_class,
-                    seed,
-                    train,
-                    test,
-                }
-            })
-            .collect()
+        let sizes: Vec<usize> = sizes.iter().filter(fits).copied().collect();
+        splits::each(&sizes, draws, |size, seed| {
+            let mut random = Random::new(0x5e17e5 + seed);
+            let (mut train, mut rest) = (Vec::new(), Vec::new());
+            for class in &classes {
+                let mut class = class.clone();
+                random.shuffle(&mut class);
+                train.extend(&class[..size]);
+                rest.extend(&class[size..]);
+            }
+            let test = if within {
+                rest
+            } else {
+                (self.trained..self.files.samples.len()).collect()
+            };
+            (train, test)
+        })
     }
 
     fn sources(&self, places: &[usize]) -> Vec<Source<'_>> {

@@ -4,12 +4,10 @@ use std::path::Path;
 
 use fieldtune::features::Source;
 use fieldtune::series::fit::{Wanted, fit};
-use fieldtune::series::{Analyst, Made, Series, VIEWS, viewed};
+use fieldtune::series::{Analyst, Made, PREFIX, Series, VIEWS, viewed};
 
 use super::{MAX_USED, expected};
 
-/// Written in front of settings.
-const PREFIX: &str = "series v1 ";
 /// How long files are cut, in seconds.
 const WINDOW_SECONDS: f32 = 16.0;
 

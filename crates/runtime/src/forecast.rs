@@ -102,7 +102,7 @@ pub fn forecast(
     set: &SampleSet,
 ) -> Result<Forecast> {
     let program_bytes = current_rss_bytes().unwrap_or(0);
-    let threads = settings.threads.clamp(1, set.samples.len().max(1));
+    let threads = threads(settings, set);
     let place = Place {
         kernel,
         backbone,
@@ -134,6 +134,11 @@ pub fn forecast(
     })
 }
 
+/// Threads that have something to do.
+fn threads(settings: &Settings, set: &SampleSet) -> usize {
+    settings.threads.clamp(1, set.samples.len().max(1))
+}
+
 /// What does not change with the settings, known or measured.
 struct Place<'a> {
     kernel: Kernel,
@@ -157,7 +162,7 @@ struct Needs {
 
 impl Place<'_> {
     fn needs(&self, settings: &Settings) -> Result<Needs> {
-        let threads = settings.threads.clamp(1, self.set.samples.len().max(1));
+        let threads = threads(settings, self.set);
         let job = Job {
             threads,
             samples: self.set.samples.len(),
@@ -336,26 +341,27 @@ impl Measured {
         }
         let before = current_rss_bytes().unwrap_or(0);
         let loaded = backbone.get()?;
-        let added = || peak_rss_bytes().unwrap_or(0).saturating_sub(before);
-        seconds_per_run(loaded, &Barrier::new(1))?;
-        let alone_bytes = added();
-        let together = Barrier::new(threads);
-        let runs: Result<Vec<f64>> = std::thread::scope(|scope| {
-            let started: Vec<_> = (0..threads)
-                .map(|_| scope.spawn(|| seconds_per_run(loaded, &together)))
-                .collect();
-            let ended = started.into_iter().map(|thread| {
-                let lost = || Error::new(ErrorKind::Failed, "a thread ended early; run again");
-                thread.join().unwrap_or_else(|_| Err(lost()))
-            });
-            ended.collect()
-        });
-        let slowest = runs?.into_iter().fold(0.0, f64::max);
+        let alone = seconds_on_threads(loaded, 1)?;
+        let alone_bytes = added_bytes(before);
+        let together = match threads {
+            1 => alone,
+            _ => seconds_on_threads(loaded, threads)?,
+        };
         Ok(Self {
-            seconds_per_sample: slowest / threads as f64,
+            seconds_per_sample: together / threads as f64,
             alone_bytes,
-            together_bytes: added(),
+            together_bytes: added_bytes(before),
         })
+    }
+
+    /// What took one thread from `start` until now, in a process that had `before` bytes.
+    fn on_one_thread(start: Instant, before: u64) -> Self {
+        let added = added_bytes(before);
+        Self {
+            seconds_per_sample: start.elapsed().as_secs_f64(),
+            alone_bytes: added,
+            together_bytes: added,
+        }
     }
 
     /// Statistics of a window of noise on one thread.
@@ -369,12 +375,7 @@ impl Measured {
         let start = Instant::now();
         let plain = ear.plain(&samples)?;
         statistics(&ear.heard(&samples, &plain, View::Near, Path::new("noise"))?);
-        let added = peak_rss_bytes().unwrap_or(0).saturating_sub(before);
-        Ok(Self {
-            seconds_per_sample: start.elapsed().as_secs_f64(),
-            alone_bytes: added,
-            together_bytes: added,
-        })
+        Ok(Self::on_one_thread(start, before))
     }
 
     /// The features of a window of noise on one thread.
@@ -389,13 +390,29 @@ impl Measured {
         let mut features = vec![0.0; series.features(made)];
         let start = Instant::now();
         analyst.features(series, &channels, &mut features)?;
-        let added = peak_rss_bytes().unwrap_or(0).saturating_sub(before);
-        Ok(Self {
-            seconds_per_sample: start.elapsed().as_secs_f64(),
-            alone_bytes: added,
-            together_bytes: added,
-        })
+        Ok(Self::on_one_thread(start, before))
     }
+}
+
+/// What the peak of this process is above `before`.
+fn added_bytes(before: u64) -> u64 {
+    peak_rss_bytes().unwrap_or(0).saturating_sub(before)
+}
+
+/// Seconds of one run of the backbone on each of so many threads at once, the slowest's.
+fn seconds_on_threads(backbone: &Backbone, threads: usize) -> Result<f64> {
+    let together = Barrier::new(threads);
+    let runs: Result<Vec<f64>> = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(|| seconds_per_run(backbone, &together)))
+            .collect();
+        let ended = started.into_iter().map(|thread| {
+            let lost = || Error::new(ErrorKind::Failed, "a thread ended early; run again");
+            thread.join().unwrap_or_else(|_| Err(lost()))
+        });
+        ended.collect()
+    });
+    Ok(runs?.into_iter().fold(0.0, f64::max))
 }
 
 /// Seconds of one run of the backbone on one thread. The threads start each run

@@ -30,7 +30,7 @@ const STATISTICS: &str = "statistics";
 /// The part of a cut that stands for random kernels.
 const KERNELS: &str = "kernels";
 /// In front of the settings in a head file.
-const PREFIX: &str = "series v1 ";
+pub const PREFIX: &str = "series v1 ";
 
 /// How series become numbers, with what was learned from the training files. In a head file
 /// its canonical text stands in the place of the preprocessing.

@@ -12,7 +12,7 @@ mod recognise;
 mod steps;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{
@@ -33,9 +33,9 @@ pub(super) fn replace(mut model: TypedModel) -> TractResult<TypedModel> {
         model.compact()?;
     }
     // Only now does nothing else hold the weights.
-    for node in model.nodes() {
-        if let Some(operator) = node.op_as::<Blocked>() {
-            operator.part.pack()?;
+    for node in model.nodes_mut() {
+        if let Some(operator) = node.op_as_mut::<Blocked>() {
+            operator.pack()?;
         }
     }
     Ok(model)
@@ -139,10 +139,7 @@ fn patch(
         })
         .collect();
     let operator = Blocked {
-        part: Arc::new(Part {
-            layers: Mutex::new(Some(layers)),
-            program: OnceLock::new(),
-        }),
+        work: Work::Layers(layers),
         facts: facts?,
     };
     let mut patch = TypedModelPatch::new("convolutions in blocks of channels");
@@ -221,40 +218,47 @@ fn numbered(
     Some((layers, inputs, outputs))
 }
 
-/// A part of the network: layers until they are packed into a program.
-#[derive(Debug)]
-struct Part {
-    layers: Mutex<Option<Layers>>,
-    program: OnceLock<Program>,
+/// A part of the network as one operator.
+#[derive(Clone, Debug)]
+struct Blocked {
+    work: Work,
+    facts: Vec<TypedFact>,
 }
 
-impl Part {
-    fn pack(&self) -> TractResult<()> {
-        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(layers) = layers.take() else {
-            return Ok(());
-        };
-        let program = Program::new(layers).context("layers that were checked")?;
-        // Nobody else has taken the layers.
-        let _ = self.program.set(program);
+/// What a part does.
+#[derive(Clone, Debug)]
+enum Work {
+    /// Checked, with weights that the network still holds.
+    Layers(Layers),
+    /// Ready to run.
+    Program(Arc<Program>),
+}
+
+impl Blocked {
+    fn pack(&mut self) -> TractResult<()> {
+        if let Work::Layers(layers) = &mut self.work {
+            let program = Program::new(std::mem::take(layers));
+            let program = program.context("layers that were checked")?;
+            self.work = Work::Program(Arc::new(program));
+        }
         Ok(())
     }
 
     fn program(&self) -> TractResult<&Program> {
-        self.program.get().context("a part that was not packed")
+        let program = match &self.work {
+            Work::Program(program) => Some(program.as_ref()),
+            Work::Layers(_) => None,
+        };
+        program.context("a part that was not packed")
     }
-}
-
-/// A part of the network as one operator.
-#[derive(Clone, Debug)]
-struct Blocked {
-    part: Arc<Part>,
-    facts: Vec<TypedFact>,
 }
 
 impl PartialEq for Blocked {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.part, &other.part)
+        match (&self.work, &other.work) {
+            (Work::Program(one), Work::Program(other)) => Arc::ptr_eq(one, other),
+            _ => std::ptr::eq(self, other),
+        }
     }
 }
 
@@ -272,7 +276,7 @@ impl EvalOp for Blocked {
     not_out_of_plan!();
 
     fn state(&self, _context: &EvalContext<'_>) -> TractResult<Option<Box<dyn OpState>>> {
-        Ok(Some(Box::new(State(self.part.program()?.memory()))))
+        Ok(Some(Box::new(State(self.program()?.memory()))))
     }
 }
 
@@ -309,7 +313,7 @@ impl OpState for State {
             shapes.push(shape);
         }
         let mut targets: Vec<&mut [f32]> = results.iter_mut().map(Vec::as_mut_slice).collect();
-        let program = operator.part.program()?;
+        let program = operator.program()?;
         program.run(&mut self.0, &slices?, &mut targets);
         let tensor = |(shape, values): (&[usize], Vec<f32>)| {
             Ok(tract_ndarray::ArrayD::from_shape_vec(shape, values)?.into_tvalue())
