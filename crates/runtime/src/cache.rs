@@ -6,7 +6,7 @@
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 4 | magic `FTFC` |
-//! | 4 | 4 | format version, 1, little-endian |
+//! | 4 | 4 | format version, little-endian |
 //! | 8 | 32 | the key, so that a renamed entry is seen |
 //! | 40 | 8 | number of values, little-endian |
 //! | 48 | 4 each | values, little-endian f32 |
@@ -28,7 +28,7 @@ use crate::store::{Access, Durability, Store};
 
 const MAGIC: &[u8; 4] = b"FTFC";
 /// Of an entry's layout and of the arithmetic that makes features: older entries are misses.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEADER_BYTES: usize = 48;
 const DIGEST_BYTES: usize = 32;
 

@@ -95,7 +95,7 @@ fn usual() -> Recipe {
         least_steps: 200,
         batch: 16,
         decay: Mode::Structural,
-        lambda: Lambda::OverRows(30.0),
+        lambda: Lambda::OverRows(10.0),
         adversarial: Some(ADVERSARIAL),
         extras: Extras::default(),
     }
@@ -133,7 +133,7 @@ fn defaults() -> Vec<Recipe> {
             recipe.whitening = None;
         }),
         like(|recipe| recipe.shape = Shape::Prototype),
-        like(|recipe| recipe.lambda = Lambda::OverRows(10.0)),
+        like(|recipe| recipe.lambda = Lambda::OverRows(30.0)),
     ]
 }
 
@@ -144,6 +144,7 @@ fn of_statistics() -> Vec<Recipe> {
     let default = Recipe {
         normalise: Normalise::Standard,
         whitening: Some(0.95),
+        lambda: Lambda::OverRows(30.0),
         ..usual()
     };
     let like = |change: fn(&mut Recipe)| changed(&default, change);

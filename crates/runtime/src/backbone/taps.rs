@@ -23,7 +23,7 @@ pub(crate) enum Take {
 
 /// Brings what a classifier says to the size of other layers' features. Power and weight
 /// are those that did best with the built-in backbone's.
-pub(crate) const CLASSES_WEIGHT: f32 = 64.0;
+pub(crate) const CLASSES_WEIGHT: f32 = 128.0;
 
 impl Take {
     /// Stands behind the name of a tensor.
@@ -172,9 +172,9 @@ mod tests {
         let (mut sure, mut unsure) = ([0.0; 4], [0.0; 4]);
         classes(&[40.0, 0.0, 0.0, 0.0], &mut sure);
         classes(&[1.0; 4], &mut unsure);
-        assert_eq!(sure[0], 64.0);
+        assert_eq!(sure[0], CLASSES_WEIGHT);
         assert!(sure[1..].iter().all(|value| *value < 1e-20));
-        assert_eq!(unsure, [8.0; 4]);
+        assert_eq!(unsure, [CLASSES_WEIGHT / 8.0; 4]);
     }
 
     #[test]
