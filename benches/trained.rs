@@ -17,12 +17,25 @@ pub const TIME: Duration = Duration::from_secs(600);
 /// # Errors
 /// As [`Search::run`] and [`train`].
 pub fn searched(data: &Data<'_>, wishes: &Wishes, seed: u64) -> Result<(Found, Trained), Error> {
+    searched_within(TIME, data, wishes, seed)
+}
+
+/// As [`searched`], with a limit of its time.
+///
+/// # Errors
+/// As [`searched`].
+pub fn searched_within(
+    time: Duration,
+    data: &Data<'_>,
+    wishes: &Wishes,
+    seed: u64,
+) -> Result<(Found, Trained), Error> {
     let kernel = Kernel::best();
     let search = Search {
         data: *data,
         seed,
         kernel,
-        time: TIME,
+        time,
     };
     let all: Vec<usize> = (0..data.len()).collect();
     let counts = data.counts(all.iter().copied());

@@ -253,7 +253,7 @@ fn a_cut_can_take_what_a_classifier_says() {
         .collect();
     let sum: f64 = scores.iter().map(|score| score.exp()).sum();
     for (feature, score) in run(&said).iter().zip(&scores) {
-        let expected = 64.0 * (score.exp() / sum).powf(1.5);
+        let expected = 128.0 * (score.exp() / sum).powf(1.5);
         assert!((f64::from(*feature) / expected - 1.0).abs() < 1e-5);
     }
     refused(

@@ -125,7 +125,7 @@ fn a_head_grows_by_a_class_and_by_samples_without_the_old_files() {
     assert_eq!(grown(&document), [16, 12, 0]);
     assert_eq!(
         document["features"],
-        json!({"computed": 48, "from_cache": 64})
+        json!({"computed": 72, "from_cache": 96})
     );
     assert_eq!(document["cv"]["n"], 28);
     assert_eq!(
@@ -203,7 +203,7 @@ fn a_sample_counts_once_and_its_new_label_holds() {
 fn what_is_gone_is_counted_and_can_be_given_again() {
     let job = Job::trained();
     let entries = job.entries();
-    assert_eq!(entries.len(), 64);
+    assert_eq!(entries.len(), 96);
     fs::remove_file(&entries[0]).expect("removed");
     fs::write(&entries[20], b"torn").expect("written");
     let new = job.samples("new", &[("brick", 1..3)]);

@@ -13,7 +13,7 @@
 mod study;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use fieldtune::candidates::Wishes;
@@ -21,12 +21,15 @@ use fieldtune::recipe::Recipe;
 use fieldtune_benches::frozen::{self, Features, Set};
 use fieldtune_benches::splits::Split;
 use fieldtune_benches::table::{self, Cells};
-use fieldtune_benches::trained::searched;
+use fieldtune_benches::trained::searched_within;
 use fieldtune_benches::{Failure, keep, kept, machine, reference, results};
 use serde_json::{Value, json};
 
 /// Samples a class.
 const SIZES: [usize; 7] = [1, 2, 3, 5, 10, 20, 50];
+
+/// The default of `--time`.
+const DEFAULT_TIME: Duration = Duration::from_secs(60);
 
 /// Features of the network's last layer, with which the default cut begins.
 const LAST_LAYER: usize = 1280;
@@ -121,6 +124,8 @@ fn compare(set: &Set, arguments: &Arguments) -> Result<Value, Failure> {
 /// Trains as `fieldtune train` does without flags, and measures on the split's test rows.
 fn accuracy(features: &Features, split: &Split) -> Result<(Recipe, f64), Failure> {
     let chosen = features.chosen(&split.train);
-    let (found, head) = chosen.with(|data| searched(data, &Wishes::default(), split.seed))?;
+    let wishes = Wishes::default();
+    let (found, head) =
+        chosen.with(|data| searched_within(DEFAULT_TIME, data, &wishes, split.seed))?;
     Ok((found.recipe, features.share_right(&head, &split.test)?))
 }

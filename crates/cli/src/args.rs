@@ -94,8 +94,8 @@ pub enum Command {
 
 const EXPORT_HELP: &str = "\
 The output `probabilities` is what `predict` gives, to 1e-4. `predict` averages what the backbone
-makes of several views of a picture. The mirror image is made inside the file; the near and the
-far view are cut out of the picture anew, so each is an input of its own. --views original makes
+makes of several views of a picture. The mirror image is made inside the file; other views are
+made of the picture itself, so each is an input of its own. --views original makes
 a file with one input whose probabilities differ from those of `predict`; for an exact file with
 one input, train with --views original or --views mirrored. The file's metadata says how each
 input is made of a picture, the labels in their order, and what the head was trained on and from.

@@ -222,6 +222,7 @@ pub fn views(choice: ViewsChoice) -> Option<ViewSet> {
         ViewsChoice::Original => Some(ViewSet::ORIGINAL),
         ViewsChoice::Mirrored => Some(ViewSet::MIRRORED),
         ViewsChoice::Zoomed => Some(ViewSet::ZOOMED),
+        ViewsChoice::Lit => Some(ViewSet::LIT),
         ViewsChoice::All => Some(ViewSet::ALL),
     }
 }

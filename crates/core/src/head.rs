@@ -10,14 +10,15 @@ use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use serde::{Deserialize, Serialize};
 
 /// The format this program writes.
-pub const FORMAT: u16 = 5;
+pub const FORMAT: u16 = 6;
 /// The most that [`Backbone::views`] can be.
-pub const ALL_VIEWS: u8 = 0b111;
+pub const ALL_VIEWS: u8 = 0b11111;
 /// The first format with class means and tables for prediction sets.
 const WITH_UNKNOWN: u16 = 3;
-/// The oldest format this program reads. Format 4 had no dilated windows and no
+/// The oldest format this program reads. Format 5 knew the first three bits of
+/// [`Backbone::views`] only. Format 4 had no dilated windows and no
 /// [`Layer::Branch`], 3 no [`Layer::RootLength`]; 1 and 2 end before [`Head::unknown`] and
-/// knew only the first bit of [`Backbone::views`]; format 1 knew only dense layers and ReLU.
+/// knew only the first bit of the views; format 1 knew only dense layers and ReLU.
 pub const OLDEST_FORMAT: u16 = 1;
 /// The most classes a head can have.
 pub const MAX_CLASSES: usize = 256;

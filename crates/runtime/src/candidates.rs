@@ -6,6 +6,7 @@ use fieldtune_core::optimizer::Optimizer;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::extras::Extras;
+use crate::preprocess::View;
 use crate::recipe::{Lambda, Normalise, Recipe, Shape};
 use crate::tail::Pretrained;
 use crate::views::ViewSet;
@@ -119,7 +120,8 @@ fn defaults() -> Vec<Recipe> {
         default.clone(),
         like(|recipe| recipe.whitening = None),
         like(|recipe| recipe.whitening = Some(0.4)),
-        like(|recipe| recipe.views = ViewSet::ZOOMED),
+        like(|recipe| recipe.views = ViewSet::ALL.without(View::Mirrored)),
+        like(|recipe| recipe.views = ViewSet::MIRRORED.union(ViewSet::LIT)),
         like(|recipe| recipe.views = ViewSet::MIRRORED),
         like(|recipe| recipe.views = ViewSet::ORIGINAL),
         like(|recipe| recipe.adversarial = None),
@@ -186,7 +188,7 @@ fn of_series() -> Vec<Recipe> {
 fn of_tail(tail: &Pretrained) -> Recipe {
     Recipe {
         shape: Shape::Tail(tail.clone()),
-        views: ViewSet::ALL,
+        views: ViewSet::MIRRORED.union(ViewSet::LIT),
         normalise: Normalise::Untouched,
         whitening: Some(0.8),
         optimizer: Optimizer::SGD,

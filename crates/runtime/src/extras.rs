@@ -266,25 +266,30 @@ mod tests {
         );
     }
 
-    /// Two overlapping classes, `count` samples each.
+    /// Three overlapping classes, `count` samples each: between two there is one direction
+    /// only, which the first power step finds.
     fn trained(extras: Extras, count: usize) -> Vec<f32> {
         let mut random = Random::new(5);
-        let labels: Vec<u16> = (0..2 * count).map(|i| (i % 2) as u16).collect();
+        let labels: Vec<u16> = (0..3 * count).map(|i| (i % 3) as u16).collect();
         let of_label = |label: &u16| {
             let shift = f32::from(*label);
-            [random.normal() + shift, random.normal(), random.normal()]
+            [
+                random.normal() + shift,
+                random.normal() + shift * shift,
+                random.normal(),
+            ]
         };
         let values: Vec<f32> = labels.iter().flat_map(of_label).collect();
         let data = Data {
             views: &[&values],
             features: 3,
-            ..Data::of_labels(&labels, &[], 2)
+            ..Data::of_labels(&labels, &[], 3)
         };
         let wishes = crate::candidates::Wishes {
             extras,
             ..Default::default()
         };
-        let recipe = &crate::candidates::candidates(&wishes, &[count; 2])[0];
+        let recipe = &crate::candidates::candidates(&wishes, &[count; 3])[0];
         let all: Vec<usize> = (0..labels.len()).collect();
         let kernel = fieldtune_core::Kernel::lanes();
         let head = crate::recipe::train(recipe, &data, &all, 1, kernel).expect("trained");

@@ -80,14 +80,28 @@ pub enum View {
     Near,
     /// As much as a crop of the input's shape can hold.
     Far,
+    /// Each level times 1.3, rounded, at most 255.
+    Brighter,
+    /// Each level divided by 1.3, rounded.
+    Darker,
 }
 
 /// How much larger things are in [`View::Near`].
 const NEARER: f64 = 1.25;
 
+/// How much lighter levels are in [`View::Brighter`].
+const LIGHTER: f32 = 1.3;
+
 impl View {
     /// All views, in the order of their bits in a [`ViewSet`](crate::views::ViewSet).
-    pub const ALL: [Self; 4] = [Self::Original, Self::Mirrored, Self::Near, Self::Far];
+    pub const ALL: [Self; 6] = [
+        Self::Original,
+        Self::Mirrored,
+        Self::Near,
+        Self::Far,
+        Self::Brighter,
+        Self::Darker,
+    ];
 
     /// Stable name, part of cache keys.
     pub fn name(self) -> &'static str {
@@ -96,6 +110,18 @@ impl View {
             Self::Mirrored => "mirrored",
             Self::Near => "near",
             Self::Far => "far",
+            Self::Brighter => "brighter",
+            Self::Darker => "darker",
+        }
+    }
+
+    /// A level as it is seen.
+    fn light(self, level: u8) -> u8 {
+        let value = f32::from(level);
+        match self {
+            Self::Brighter => (value * LIGHTER).round() as u8,
+            Self::Darker => (value / LIGHTER).round() as u8,
+            Self::Original | Self::Mirrored | Self::Near | Self::Far => level,
         }
     }
 
@@ -104,6 +130,12 @@ impl View {
         let resize_to = preprocessing.resize_to;
         match (self, preprocessing.resize) {
             (Self::Mirrored, _) => "as the original, left and right swapped".into(),
+            (Self::Brighter, _) => format!(
+                "as the original, each level (0 to 255) times {LIGHTER}, rounded, at most 255"
+            ),
+            (Self::Darker, _) => {
+                format!("as the original, each level (0 to 255) divided by {LIGHTER}, rounded")
+            }
             (Self::Near, _) => format!(
                 "the part of the picture that the original shows, of it the middle, 1/{NEARER} as \
                  high and as wide, resized to height and width in one step"
@@ -308,10 +340,11 @@ impl Preprocessing {
                 };
                 let column = match view {
                     View::Mirrored => input.width - 1 - (place.left + x),
-                    View::Original | View::Near | View::Far => place.left + x,
+                    _ => place.left + x,
                 };
                 let pixel = (place.top + y) * input.width + column;
-                self.write_pixel([red, green, blue], pixel, input, output);
+                let seen = [red, green, blue].map(|level| view.light(level));
+                self.write_pixel(seen, pixel, input, output);
             }
         }
         Ok(())

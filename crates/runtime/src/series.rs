@@ -229,7 +229,7 @@ const TEMPO: f64 = 0.1;
 /// How fast time runs in a view.
 fn tempo(view: View) -> f64 {
     match view {
-        View::Original | View::Mirrored => 1.0,
+        View::Original | View::Mirrored | View::Brighter | View::Darker => 1.0,
         View::Near => 1.0 - TEMPO,
         View::Far => 1.0 + TEMPO,
     }

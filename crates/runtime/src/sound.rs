@@ -35,7 +35,7 @@ struct Hearing {
 /// speakers they brought 2 points (`benches/README.md`).
 fn hearing(view: View) -> Hearing {
     let (trim_db, warp) = match view {
-        View::Original | View::Mirrored => (18.0, 1.0),
+        View::Original | View::Mirrored | View::Brighter | View::Darker => (18.0, 1.0),
         View::Near => (14.0, 1.06),
         View::Far => (22.0, 1.0 / 1.06),
     };

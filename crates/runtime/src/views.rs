@@ -8,7 +8,8 @@ use serde::{Serialize, Serializer};
 use crate::preprocess::View;
 
 /// A set of views that holds [`View::Original`]. In a head file it is one number: bit 0
-/// for the mirrored view, bit 1 for the near one, bit 2 for the far one.
+/// for the mirrored view, bit 1 for the near one, bit 2 for the far one, bit 3 for the
+/// brighter one, bit 4 for the darker one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ViewSet(u8);
 
@@ -16,11 +17,13 @@ impl ViewSet {
     /// Each sample as it is.
     pub const ORIGINAL: Self = Self(0);
     /// With its mirror image.
-    pub const MIRRORED: Self = Self(0b001);
+    pub const MIRRORED: Self = Self(0b00001);
     /// Nearer and farther, never mirrored.
-    pub const ZOOMED: Self = Self(0b110);
+    pub const ZOOMED: Self = Self(0b00110);
+    /// Brighter and darker, never mirrored.
+    pub const LIT: Self = Self(0b11000);
     /// Every view.
-    pub const ALL: Self = Self(0b111);
+    pub const ALL: Self = Self(0b11111);
 
     /// The set with this number in a head file; `None` for an unknown number.
     pub fn from_number(number: u8) -> Option<Self> {
@@ -34,12 +37,7 @@ impl ViewSet {
 
     /// Whether it holds a view.
     pub fn contains(self, view: View) -> bool {
-        match view {
-            View::Original => true,
-            View::Mirrored => self.0 & 0b001 != 0,
-            View::Near => self.0 & 0b010 != 0,
-            View::Far => self.0 & 0b100 != 0,
-        }
+        view == View::Original || self.0 & bit(view) != 0
     }
 
     /// The views in either set.
@@ -55,12 +53,7 @@ impl ViewSet {
 
     /// Without one view; the original always stays.
     pub fn without(self, view: View) -> Self {
-        match view {
-            View::Original => self,
-            View::Mirrored => Self(self.0 & !0b001),
-            View::Near => Self(self.0 & !0b010),
-            View::Far => Self(self.0 & !0b100),
-        }
+        Self(self.0 & !bit(view))
     }
 
     /// Its views, in the order of [`View::ALL`].
@@ -73,6 +66,18 @@ impl ViewSet {
     /// How many views.
     pub fn count(self) -> usize {
         self.views().count()
+    }
+}
+
+/// What stands for a view in a set's number; nothing for the one that is always there.
+fn bit(view: View) -> u8 {
+    match view {
+        View::Original => 0,
+        View::Mirrored => 0b00001,
+        View::Near => 0b00010,
+        View::Far => 0b00100,
+        View::Brighter => 0b01000,
+        View::Darker => 0b10000,
     }
 }
 
@@ -100,13 +105,13 @@ mod tests {
 
     #[test]
     fn numbers_name_sets_and_heads_from_before_keep_their_meaning() {
-        for number in 0..8 {
+        for number in 0..32 {
             let set = ViewSet::from_number(number).expect("known");
             assert_eq!(set.number(), number);
             assert!(set.contains(View::Original));
             assert_eq!(set.count(), 1 + number.count_ones() as usize);
         }
-        assert_eq!(ViewSet::from_number(8), None);
+        assert_eq!(ViewSet::from_number(32), None);
         // Formats 1 and 2 had one bit: whether the mirror image counts.
         let views: Vec<View> = ViewSet::from_number(1).expect("known").views().collect();
         assert_eq!(views, [View::Original, View::Mirrored]);
@@ -117,6 +122,6 @@ mod tests {
         assert_eq!(ViewSet::ORIGINAL.to_string(), "the original view");
         assert_eq!(ViewSet::MIRRORED.to_string(), "original and mirrored views");
         assert_eq!(ViewSet::ZOOMED.to_string(), "original, near and far views");
-        assert_eq!(ViewSet::ALL.without(View::Near).count(), 3);
+        assert_eq!(ViewSet::ALL.without(View::Near).count(), 5);
     }
 }

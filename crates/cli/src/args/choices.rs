@@ -51,7 +51,9 @@ pub enum ViewsChoice {
     Mirrored,
     /// Nearer and farther as well: three passes.
     Zoomed,
-    /// All of these: four passes.
+    /// Brighter and darker as well: three passes.
+    Lit,
+    /// All of these: six passes.
     All,
 }
 

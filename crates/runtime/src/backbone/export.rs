@@ -124,7 +124,7 @@ impl<'a> Merge<'a> {
         let input = |view: &View| match view {
             View::Original => Some((*view, kept.input.to_string())),
             View::Mirrored => None,
-            View::Near | View::Far => {
+            View::Near | View::Far | View::Brighter | View::Darker => {
                 let wanted = format!("{}_{}", kept.input, view.name());
                 Some((*view, builder.fresh(&wanted)))
             }
@@ -218,7 +218,7 @@ impl<'a> Merge<'a> {
                 }
                 copied(kept, &mut self.builder, view, &input, graph)
             }
-            View::Near | View::Far => {
+            View::Near | View::Far | View::Brighter | View::Darker => {
                 let named = self.inputs.iter().find(|(of, _)| *of == view);
                 let input = named.map_or("", |(_, name)| name);
                 copied(kept, &mut self.builder, view, input, graph)

@@ -121,6 +121,17 @@ fn a_crop_is_the_same_as_resizing_everything_and_cutting() {
 }
 
 #[test]
+fn brighter_and_darker_change_levels_alone() {
+    let picture = image(5, 1, |x, _| [[0, 10, 101, 196, 255][x as usize]; 3]);
+    let settings = settings(Resize::Stretch, 0);
+    let row = input(Layout::Nchw, 3, 1, 5);
+    let seen = |view| tensor(&settings, &picture, &row, view)[..5].to_vec();
+    assert_eq!(seen(View::Original), [0.0, 10.0, 101.0, 196.0, 255.0]);
+    assert_eq!(seen(View::Brighter), [0.0, 13.0, 131.0, 255.0, 255.0]);
+    assert_eq!(seen(View::Darker), [0.0, 8.0, 78.0, 151.0, 196.0]);
+}
+
+#[test]
 fn near_shows_a_part_of_the_original_and_far_shows_more() {
     // Each column its own level: the first and last level tell how much is seen.
     let picture = image(64, 64, |x, _| [x as u8 * 3; 3]);
@@ -173,8 +184,9 @@ fn a_line_of_pixels_works_in_every_way_of_resizing() {
         for resize in [Resize::ShortSide, Resize::Stretch, Resize::Letterbox] {
             for view in View::ALL {
                 let found = tensor(&settings(resize, 40), &picture, &square, view);
-                assert!(found.iter().all(|&value| value == 90.0 || value == 0.0));
-                assert!(found.contains(&90.0), "{resize:?} {width} x {height}");
+                let level = f32::from(view.light(90));
+                assert!(found.iter().all(|&value| value == level || value == 0.0));
+                assert!(found.contains(&level), "{resize:?} {width} x {height}");
             }
         }
     }

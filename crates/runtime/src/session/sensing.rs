@@ -64,11 +64,14 @@ impl Session {
             return wrong("--step is for sensors; leave it out");
         }
         let views = settings.wishes.views;
-        if kind != Kind::Picture && views == Some(ViewSet::MIRRORED) {
+        let has = match views {
+            Some(ViewSet::MIRRORED) => "mirror image",
+            Some(ViewSet::LIT) => "brighter view",
+            _ => "",
+        };
+        if kind != Kind::Picture && !has.is_empty() {
             let name = kind.name();
-            return wrong(&format!(
-                "a {name} has no mirror image; give another --views"
-            ));
+            return wrong(&format!("a {name} has no {has}; give another --views"));
         }
         if kind == Kind::Series && settings.wishes.tail {
             return wrong(
