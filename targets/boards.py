@@ -105,7 +105,7 @@ def readme(name: str, board: dict) -> str:
         lines += [
             "",
             f"With {counts['measured']['emulator']}, by `targets/measure`, one set of figures for all"
-            f" boards of `{target}`. Training makes four views of a picture (`--views`), each of which"
+            f" boards of `{target}`. Training makes six views of a picture (`--views`), each of which"
             " costs what labelling one does.",
             "",
             f"The program has {counts['program_bytes'] / 1e6:.1f} MB. Peak memory of training on"
