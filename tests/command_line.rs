@@ -230,7 +230,8 @@ fn predict_names_sets_of_labels_that_grow_with_coverage() {
 #[test]
 fn a_picture_and_its_mirror_image_are_judged_alike_with_flip() {
     let head = scratch().join("flipped.head");
-    train(&head, &["--head", "linear", "--views", "original"]).succeeded();
+    // Class means are less sure than a trained head, so that turning a picture shows.
+    train(&head, &["--head", "prototype", "--views", "original"]).succeeded();
     let picture = image::open(photograph("brick")).expect("readable");
     // As large as the built-in backbone resizes to, so that its crop is in the middle.
     let picture = picture.resize_exact(256, 256, image::imageops::FilterType::Triangle);
@@ -254,7 +255,7 @@ fn a_picture_and_its_mirror_image_are_judged_alike_with_flip() {
         (found[0] - found[1]).abs()
     };
     let (plain, flipped) = (judged(&[]), judged(&["--tta", "flip"]));
-    assert!(plain > 1e-5, "{plain}");
+    assert!(plain > 1e-4, "{plain}");
     assert!(flipped < 1e-6, "{flipped}");
     assert_eq!(judged(&["--tta", "off"]), plain);
 }

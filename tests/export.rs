@@ -137,7 +137,7 @@ fn the_file_of_a_default_head_gives_what_predict_gives() {
 
 #[test]
 fn files_of_several_sets_of_views_give_what_predict_gives() {
-    for (views, inputs) in [("original", 1), ("lit", 3), ("all", 5)] {
+    for (views, inputs) in [("original", 1), ("zoomed", 3), ("lit", 3), ("all", 5)] {
         let head = head_on(views);
         let (onnx, said) = exported(&head, &[]);
         assert_eq!(said["inputs"].as_array().unwrap().len(), inputs, "{views}");

@@ -241,6 +241,7 @@ fn kinds_do_not_mix_and_what_a_series_has_not_is_refused() {
     refuses(&["--head", "tail"], "--head tail");
     refuses(&["--cut", "features"], "series pass no network");
     refuses(&["--views", "mirrored"], "no mirror image");
+    refuses(&["--views", "lit"], "no brighter view");
     refuses(&["--window", "10ms"], "--window");
     has_no_mirror_image_and_exports_alone(&head, &file);
     let photo = folder.path().join("photo.png");

@@ -115,17 +115,17 @@ impl View {
         }
     }
 
-    /// A level as it is seen.
-    fn light(self, level: u8) -> u8 {
-        let value = f32::from(level);
-        match self {
-            Self::Brighter => (value * LIGHTER).round() as u8,
-            Self::Darker => (value / LIGHTER).round() as u8,
-            Self::Original | Self::Mirrored | Self::Near | Self::Far => level,
-        }
+    /// What each level becomes.
+    fn levels(self) -> [u8; 256] {
+        let seen = match self {
+            Self::Brighter => |level: f32| level * LIGHTER,
+            Self::Darker => |level: f32| level / LIGHTER,
+            Self::Original | Self::Mirrored | Self::Near | Self::Far => |level| level,
+        };
+        std::array::from_fn(|level| seen(level as f32).round() as u8)
     }
 
-    /// In words: which part of a picture it shows.
+    /// In words: what it shows of a picture.
     pub fn crop(self, preprocessing: &Preprocessing) -> String {
         let resize_to = preprocessing.resize_to;
         match (self, preprocessing.resize) {
@@ -330,6 +330,7 @@ impl Preprocessing {
         }
         let place = self.placement(image, input, view);
         let resized = resize::levels(image, &place, self.interpolation)?;
+        let levels = view.levels();
         // Bars of a letterbox.
         output.fill(0.0);
         for y in 0..place.height {
@@ -340,10 +341,12 @@ impl Preprocessing {
                 };
                 let column = match view {
                     View::Mirrored => input.width - 1 - (place.left + x),
-                    _ => place.left + x,
+                    View::Original | View::Near | View::Far | View::Brighter | View::Darker => {
+                        place.left + x
+                    }
                 };
                 let pixel = (place.top + y) * input.width + column;
-                let seen = [red, green, blue].map(|level| view.light(level));
+                let seen = [red, green, blue].map(|level| levels[usize::from(level)]);
                 self.write_pixel(seen, pixel, input, output);
             }
         }

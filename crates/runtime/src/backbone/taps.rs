@@ -172,9 +172,9 @@ mod tests {
         let (mut sure, mut unsure) = ([0.0; 4], [0.0; 4]);
         classes(&[40.0, 0.0, 0.0, 0.0], &mut sure);
         classes(&[1.0; 4], &mut unsure);
-        assert_eq!(sure[0], CLASSES_WEIGHT);
+        assert_eq!(sure[0], 128.0);
         assert!(sure[1..].iter().all(|value| *value < 1e-20));
-        assert_eq!(unsure, [CLASSES_WEIGHT / 8.0; 4]);
+        assert_eq!(unsure, [16.0; 4]);
     }
 
     #[test]

@@ -64,14 +64,14 @@ impl Session {
             return wrong("--step is for sensors; leave it out");
         }
         let views = settings.wishes.views;
-        let has = match views {
-            Some(ViewSet::MIRRORED) => "mirror image",
-            Some(ViewSet::LIT) => "brighter view",
-            _ => "",
+        let of_pictures = match views {
+            Some(ViewSet::MIRRORED) => Some("mirror image"),
+            Some(ViewSet::LIT) => Some("brighter view"),
+            _ => None,
         };
-        if kind != Kind::Picture && !has.is_empty() {
+        if let Some(view) = of_pictures.filter(|_| kind != Kind::Picture) {
             let name = kind.name();
-            return wrong(&format!("a {name} has no {has}; give another --views"));
+            return wrong(&format!("a {name} has no {view}; give another --views"));
         }
         if kind == Kind::Series && settings.wishes.tail {
             return wrong(
