@@ -9,13 +9,13 @@
 //! `benches/results/growing.json`.
 
 use std::path::Path;
-use std::time::Duration;
 
 use fieldtune::cache::Cache;
 use fieldtune::features::Source;
 use fieldtune::head::Head;
 use fieldtune::model::Model;
 use fieldtune::samples::{Sample, SampleSet};
+use fieldtune::search::DEFAULT_TIME;
 use fieldtune::session::{Judged, Session, Settings, Silent};
 use fieldtune::store::Lock;
 use fieldtune_benches::statistics::Estimate;
@@ -109,7 +109,7 @@ fn session(seed: u64) -> Result<Session, Failure> {
     let settings = Settings {
         seed,
         threads: 2,
-        time: Duration::from_secs(60),
+        time: DEFAULT_TIME,
         ..Settings::default()
     };
     let cache = Cache::open(&work_folder("field").join("cache"))?;

@@ -13,11 +13,12 @@
 mod study;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Parser;
 use fieldtune::candidates::Wishes;
 use fieldtune::recipe::Recipe;
+use fieldtune::search::DEFAULT_TIME;
 use fieldtune_benches::frozen::{self, Features, Set};
 use fieldtune_benches::splits::Split;
 use fieldtune_benches::table::{self, Cells};
@@ -27,9 +28,6 @@ use serde_json::{Value, json};
 
 /// Samples a class.
 const SIZES: [usize; 7] = [1, 2, 3, 5, 10, 20, 50];
-
-/// The default of `--time`.
-const DEFAULT_TIME: Duration = Duration::from_secs(60);
 
 /// Features of the network's last layer, with which the default cut begins.
 const LAST_LAYER: usize = 1280;

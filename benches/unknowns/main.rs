@@ -9,16 +9,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use fieldtune::candidates::{Wishes, candidates};
+use fieldtune::candidates::Wishes;
 use fieldtune::data::Data;
 use fieldtune::evaluation::evaluate;
-use fieldtune::recipe::train;
-use fieldtune::search::{Search, best};
+use fieldtune::search::{DEFAULT_TIME, best};
 use fieldtune::views::ViewSet;
 use fieldtune::{sets, unknowns};
 use fieldtune_benches::frozen::{self, Features};
+use fieldtune_benches::trained::searched_within;
 use fieldtune_benches::{Failure, keep, machine, python, results, run, work_folder};
 use fieldtune_core::Kernel;
 use fieldtune_core::predict::probabilities;
@@ -177,16 +176,7 @@ fn figures(
     cell: &mut Cell,
 ) -> Result<Value, Failure> {
     let kernel = Kernel::best();
-    let search = Search {
-        data: *data,
-        seed,
-        kernel,
-        time: Duration::from_secs(60),
-    };
-    let counts = vec![data.len() / data.classes; data.classes];
-    let found = search.run(&candidates(&Wishes::default(), &counts), &|_, _| {})?;
-    let all: Vec<usize> = (0..data.len()).collect();
-    let head = train(&found.recipe, data, &all, seed, kernel)?;
+    let (found, head) = searched_within(DEFAULT_TIME, data, &Wishes::default(), seed)?;
     let held_out = found.held_out().ok_or("nothing was held out")?;
     let place = unknowns::fit(
         found.recipe.normalise,

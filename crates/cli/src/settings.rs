@@ -1,7 +1,6 @@
 //! From flags to the runtime's settings.
 
 use std::path::Path;
-use std::time::Duration;
 
 use fieldtune::cache::Cache;
 use fieldtune::candidates::{List, Wishes};
@@ -13,6 +12,7 @@ use fieldtune::manifest::{Flags, Input, Layout};
 use fieldtune::model::Model;
 use fieldtune::recipe::Shape;
 use fieldtune::samples::{Bounds, SampleSet};
+use fieldtune::search::DEFAULT_TIME;
 use fieldtune::session::{Session, Settings};
 use fieldtune::views::ViewSet;
 use fieldtune::{DecayMode as Mode, Middle, Optimizer, Rise};
@@ -21,9 +21,6 @@ use crate::args::{
     AdversarialAt, AdversarialLayers, BackboneArgs, Choice, DecayChoice, DecayMode, DecayTowards,
     HeadChoice, LayoutChoice, OptimizerChoice, TrainingArgs, Tta, ViewsChoice,
 };
-
-/// Seconds of search when the user sets none.
-const DEFAULT_TIME: Duration = Duration::from_secs(60);
 
 /// A session for training the head that is to be at `output`, if it is to be anywhere.
 ///

@@ -20,6 +20,9 @@ use crate::recipe::{Recipe, train};
 use folds::{ALWAYS_TRAINED, MAX_FOLDS};
 pub(crate) use folds::{Unit, fold_count, folds, units};
 
+/// How long a search goes on where the user does not say.
+pub const DEFAULT_TIME: Duration = Duration::from_secs(60);
+
 /// Below this many samples the split is repeated with other folds.
 const FEW_SAMPLES: usize = 60;
 /// From this many samples on one split is enough.
