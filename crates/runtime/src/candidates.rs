@@ -188,7 +188,7 @@ fn of_series() -> Vec<Recipe> {
 fn of_tail(tail: &Pretrained) -> Recipe {
     Recipe {
         shape: Shape::Tail(tail.clone()),
-        views: ViewSet::MIRRORED.union(ViewSet::LIT),
+        views: ViewSet::MIRRORED.union(ViewSet::ZOOMED),
         normalise: Normalise::Untouched,
         whitening: Some(0.8),
         optimizer: Optimizer::SGD,
