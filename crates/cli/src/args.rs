@@ -275,7 +275,8 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "TENSOR")]
     pub cut: Option<String>,
     /// auto, prototype, linear, mlp:H[,H...], or tail: the backbone's own layers after the
-    /// cut, trained on from where they are [default: auto]
+    /// cut, trained on from where they are; auto tries those only where --time leaves room
+    /// [default: auto]
     #[arg(long, value_name = "SHAPE", value_parser = head_shape)]
     pub head: Option<HeadChoice>,
     /// How weights are decayed [default: layerwise]

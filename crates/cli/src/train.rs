@@ -8,7 +8,7 @@ use fieldtune::features::Source;
 use fieldtune::forecast::Forecast;
 use fieldtune::growing::Saved;
 use fieldtune::report::Report;
-use fieldtune::session::Outcome;
+use fieldtune::session::{Outcome, TailTrial};
 use fieldtune::store::{self, Lock};
 use serde_json::{Value, json};
 
@@ -79,16 +79,11 @@ pub fn plan(args: &PlanArgs) -> Result<()> {
             "multiply_adds": forecast.multiply_adds,
             "recomputed_multiply_adds": forecast.recomputed_multiply_adds,
             "head_bytes": forecast.head_bytes,
-            "seconds": total(&forecast),
+            "seconds": forecast.seconds.total(),
             "seconds_by_part": forecast.seconds,
         }));
     }
     print::text(&plan_text(&forecast))
-}
-
-fn total(forecast: &Forecast) -> f64 {
-    let seconds = &forecast.seconds;
-    seconds.features + seconds.search + seconds.train + seconds.curve
 }
 
 fn plan_text(forecast: &Forecast) -> String {
@@ -107,7 +102,7 @@ fn plan_text(forecast: &Forecast) -> String {
         );
     }
     let seconds = &forecast.seconds;
-    out += &format!("time about {:.0} s\n", total(forecast).ceil());
+    out += &format!("time about {:.0} s\n", seconds.total().ceil());
     out += &format!("  features     {:>8.1} s\n", seconds.features);
     out += &format!("  search       {:>8.1} s\n", seconds.search);
     out += &format!("  training     {:>8.1} s\n", seconds.train);
@@ -175,12 +170,7 @@ pub fn document(outcome: &Outcome, head: &Path, report: Option<&Path>) -> Value 
         "recipe_text": outcome.found.recipe.to_string(),
         "tried": tried,
         "features": {"computed": outcome.computed, "from_cache": outcome.from_cache},
-        "seconds": {
-            "features": outcome.seconds.features,
-            "search": outcome.seconds.search,
-            "train": outcome.seconds.train,
-            "curve": outcome.seconds.curve,
-        },
+        "seconds": outcome.seconds,
         "peak_rss_bytes": outcome.peak_rss_bytes,
         "arena_bytes": outcome.arena_bytes,
     })
@@ -231,6 +221,9 @@ pub fn summary(outcome: &Outcome, head: &Path, file_bytes: u64, report: Option<&
         Err(reason) => format!("enough samples? {reason}\n"),
     };
     out += &format!("recipe: {}\n", outcome.found.recipe);
+    if let TailTrial::Left(reason) = &outcome.tail_trial {
+        out += &format!("the backbone's own layers were not tried: {reason}\n");
+    }
     let seconds = &outcome.seconds;
     out += &format!(
         "features {:.1} s ({} computed, {} from cache), search {:.1} s, training {:.2} s, curve {:.1} s",

@@ -56,6 +56,9 @@ pub enum List {
 /// follow chance: cross-validation then only tells how good the default is.
 const SEARCH_FROM: usize = 3;
 
+/// The views that a pretrained tail is trained on: each is a whole map a sample.
+pub(crate) const TAIL_VIEWS: ViewSet = ViewSet::MIRRORED.union(ViewSet::ZOOMED);
+
 /// The default's relative length of adversarial perturbations.
 const ADVERSARIAL: f32 = 0.15;
 
@@ -67,8 +70,7 @@ pub fn candidates(wishes: &Wishes, counts: &[usize]) -> Vec<Recipe> {
         return vec![wishes.applied_to(of_tail(tail))];
     }
     let mut candidates: Vec<Recipe> = Vec::new();
-    let fewest = counts.iter().min().copied().unwrap_or(0);
-    let tried = if fewest < SEARCH_FROM { 1 } else { usize::MAX };
+    let tried = if are_searched(counts) { usize::MAX } else { 1 };
     let list = match wishes.list {
         List::Network => defaults(),
         List::Statistics => of_statistics(),
@@ -81,6 +83,11 @@ pub fn candidates(wishes: &Wishes, counts: &[usize]) -> Vec<Recipe> {
         }
     }
     candidates
+}
+
+/// Whether there are samples enough, so many of each class, to choose among recipes.
+pub(crate) fn are_searched(counts: &[usize]) -> bool {
+    counts.iter().all(|count| *count >= SEARCH_FROM)
 }
 
 /// What is done where nothing is wished and nothing searched.
@@ -188,7 +195,7 @@ fn of_series() -> Vec<Recipe> {
 fn of_tail(tail: &Pretrained) -> Recipe {
     Recipe {
         shape: Shape::Tail(tail.clone()),
-        views: ViewSet::MIRRORED.union(ViewSet::ZOOMED),
+        views: TAIL_VIEWS,
         normalise: Normalise::Untouched,
         whitening: Some(0.8),
         optimizer: Optimizer::SGD,

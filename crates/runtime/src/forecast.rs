@@ -32,7 +32,7 @@ use crate::samples::SampleSet;
 use crate::search::fits;
 use crate::senses::Sense;
 use crate::series::{Analyst, Made, Series};
-use crate::session::{CURVE_SHARE, Settings};
+use crate::session::{CURVE_SHARE, Seconds, Settings};
 use crate::sound::decode;
 use crate::sound::statistics::statistics;
 use crate::sound::{Ear, Sound};
@@ -54,7 +54,7 @@ pub struct Forecast {
     pub memory: MemoryParts,
     /// All parts together.
     pub peak_bytes: u64,
-    /// Seconds by part; an estimate from a few measured steps.
+    /// Seconds by part, with no features in the cache; an estimate from a few measured steps.
     pub seconds: Seconds,
     /// Size of the largest head file that may come out, in bytes.
     pub head_bytes: u64,
@@ -75,19 +75,6 @@ pub struct NamedTensor {
     pub tensor: String,
     /// Its size.
     pub bytes: u64,
-}
-
-/// Time by part.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Seconds {
-    /// Samples through the backbone, none in the cache.
-    pub features: f64,
-    /// Cross-validation.
-    pub search: f64,
-    /// The final training.
-    pub train: f64,
-    /// The learning curve.
-    pub curve: f64,
 }
 
 /// Measures the backbone and counts the rest.

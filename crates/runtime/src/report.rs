@@ -15,7 +15,7 @@ use crate::evaluation::Evaluation;
 use crate::manifest::hexadecimal;
 use crate::samples::Skipped;
 use crate::search::{Found, Tried};
-use crate::session::{Evaluated, Judged, Outcome};
+use crate::session::{Evaluated, Judged, Outcome, TailTrial};
 
 use page::{count, listing, name, page, percent, section, size, table, text};
 
@@ -58,7 +58,7 @@ impl Report<'_> {
             suspects::suspects(&self.outcome.suspects, self.read),
             self.recognised(),
             self.skipped(),
-            tried(&self.outcome.found),
+            tried(&self.outcome.found, &self.outcome.tail_trial),
             self.cost(),
             self.again(),
         ];
@@ -314,7 +314,7 @@ fn left_out(skipped: &[Skipped]) -> String {
 }
 
 /// What the search tried, in its order, and why it chose what it chose.
-fn tried(found: &Found) -> String {
+fn tried(found: &Found, trial: &TailTrial) -> String {
     // Without a choice no place in the list is right, and `why` says so.
     let why = why(found.chosen.unwrap_or(usize::MAX), &found.tried);
     let row = |(index, tried): (usize, &Tried)| {
@@ -344,6 +344,10 @@ fn tried(found: &Found) -> String {
         let left = count(found.skipped, "recipe");
         body += &format!("<p>The time was over before {left} could be tried.</p>\n");
     }
+    if let TailTrial::Left(reason) = trial {
+        let reason = text(reason);
+        body += &format!("<p>The backbone's own layers were not tried: {reason}.</p>\n");
+    }
     section("What was tried", &body)
 }
 
@@ -356,15 +360,15 @@ fn why(chosen: usize, tried: &[Tried]) -> String {
         return "It was the only one tried.".into();
     }
     if chosen == 0 {
-        return "It is the default, and no other recognised more held-out samples by more \
-                than two standard errors of the difference."
+        return "It is the default, and no other gave the right classes of held-out samples so \
+                much more probability that it was hardly chance: a log loss lower by one and a \
+                half standard errors of the difference."
             .into();
     }
     format!(
-        "It recognised {} of the held-out samples, the default {}: a difference larger than \
-         two standard errors, and the largest.",
-        percent(best.held_out.accuracy),
-        percent(first.held_out.accuracy),
+        "Its log loss on held-out samples was {:.3}, the default's {:.3}: lower by more than one \
+         and a half standard errors of the difference.",
+        best.held_out.log_loss, first.held_out.log_loss,
     )
 }
 

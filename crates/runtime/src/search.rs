@@ -4,6 +4,7 @@
 
 mod folds;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fieldtune_core::Kernel;
@@ -319,6 +320,31 @@ impl HeldOut {
     /// -ln p(own class) of every row, in nats.
     pub fn losses(&self, classes: usize) -> Vec<f64> {
         losses(&self.logits, &self.labels, classes, self.temperature)
+    }
+
+    /// Whether these outputs give held-out samples' classes more probability than `other`'s
+    /// do, by more than [`STANDARD_ERRORS`] of the paired difference. Both are of the same
+    /// samples; each may have judged them as often as it likes.
+    pub(crate) fn surely_better(&self, other: &Self, classes: usize) -> bool {
+        let (own, others) = (self.mean_losses(classes), other.mean_losses(classes));
+        let paired = own
+            .iter()
+            .filter_map(|(row, own)| Some(others.get(row)? - own));
+        let gains: Vec<f64> = paired.collect();
+        let n = gains.len().max(1) as f64;
+        let mean = gains.iter().sum::<f64>() / n;
+        let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / n;
+        mean > STANDARD_ERRORS * (variance / n).sqrt()
+    }
+
+    /// -ln p(own class) of every sample, the mean over the repeats, in nats.
+    fn mean_losses(&self, classes: usize) -> BTreeMap<usize, f64> {
+        let share = 1.0 / self.repeats.max(1) as f64;
+        let mut means = BTreeMap::new();
+        for (row, loss) in self.rows.iter().zip(self.losses(classes)) {
+            *means.entry(*row).or_default() += share * loss;
+        }
+        means
     }
 
     /// For every row 1 where its own class was said, else 0.

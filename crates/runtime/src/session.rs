@@ -6,40 +6,40 @@ mod check;
 mod predictor;
 mod rows;
 mod sensing;
+mod tail_trial;
+mod training;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fieldtune_core::Kernel;
+use serde::Serialize;
 
 use crate::backbone::Identity;
-use crate::budget::peak_rss_bytes;
 use crate::cache::Cache;
-use crate::candidates::Wishes;
-use crate::checkpoint::{self, Checkpoint, Checkpoints, Resumed};
-use crate::curve::measure::Study;
-use crate::curve::{self, Curve, NoCurve};
-use crate::data::Data;
+use crate::candidates::{TAIL_VIEWS, Wishes};
+use crate::checkpoint::{Checkpoints, Resumed};
+use crate::curve::{Curve, NoCurve};
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluation::{Evaluation, evaluate};
 use crate::features::{self, FeatureMatrix, LazyBackbone, Source};
 use crate::forecast::{self, Forecast};
 use crate::growing::Grown;
 use crate::growing::record::Record;
-use crate::head::{Head, Prediction, Provenance, Sets, Unknown};
+use crate::head::{Head, Prediction};
 use crate::model::Model;
-use crate::recipe::{self, Recipe, Shape};
+use crate::recipe::Shape;
 use crate::samples::{SampleSet, Skipped};
-use crate::search::{Found, HeldOut, Search};
-use crate::store::Store;
+use crate::search::Found;
 use crate::suspects::Suspect;
 use crate::views::ViewSet;
-use crate::{sets, unknowns};
 
 pub use check::Checked;
 pub use predictor::Predictor;
 pub(crate) use rows::{all_skipped, require_classes};
-use rows::{first_skipped, groups, judged, known_labels, values};
+use rows::{first_skipped, known_labels};
+pub use tail_trial::TailTrial;
+pub use training::CURVE_SHARE;
 
 /// Which part of a job is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,11 @@ impl Settings {
     /// The views of each sample whose features are computed; the recipe chosen uses some
     /// or all of them.
     pub fn views(&self, backbone: &LazyBackbone) -> ViewSet {
-        backbone.views(self.wishes.views.unwrap_or(ViewSet::ALL))
+        let usual = match self.wishes.tail {
+            true => TAIL_VIEWS,
+            false => ViewSet::ALL,
+        };
+        backbone.views(self.wishes.views.unwrap_or(usual))
     }
 }
 
@@ -146,6 +150,8 @@ pub struct Outcome {
     pub record: Record,
     /// What became of the old samples, where a head grew.
     pub grown: Option<Grown>,
+    /// Whether training the backbone's own layers was tried beside.
+    pub tail_trial: TailTrial,
     /// Which sample each row of the cross-validation was, for the report.
     pub held_out: Vec<Judged>,
     /// Samples to look at, as far as features and held-out outputs tell.
@@ -170,7 +176,7 @@ pub struct Judged {
 }
 
 /// Wall time of the parts of a training job.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Seconds {
     /// Samples through the backbone.
     pub features: f64,
@@ -180,6 +186,26 @@ pub struct Seconds {
     pub train: f64,
     /// The learning curve.
     pub curve: f64,
+}
+
+impl Seconds {
+    /// All parts together.
+    pub fn total(&self) -> f64 {
+        self.features + self.search + self.train + self.curve
+    }
+}
+
+impl std::ops::Add for Seconds {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            features: self.features + other.features,
+            search: self.search + other.search,
+            train: self.train + other.train,
+            curve: self.curve + other.curve,
+        }
+    }
 }
 
 /// What an evaluation brought.
@@ -274,7 +300,8 @@ impl Session {
         let backbone = self.backbone(set, &sources)?;
         let cut_up = self.cut_up(backbone.sense(), set, &sources, &Silent)?;
         let settings = self.with_tail(&backbone)?;
-        forecast::forecast(&settings, self.kernel(), &backbone, &cut_up.set)
+        let alone = forecast::forecast(&settings, self.kernel(), &backbone, &cut_up.set)?;
+        Ok(self.with_trial(&cut_up.set, alone))
     }
 
     /// Trains a head on the labelled samples of `set`, whose bytes `sources` give in the
@@ -297,7 +324,10 @@ impl Session {
         self.require_memory(&backbone, set, views)?;
         let start = Instant::now();
         let matrices = self.features(&backbone, set, sources, views, progress)?;
-        self.train_on(&backbone, set, (&matrices, views), start, progress)
+        let outcome = self.train_on(&backbone, set, (&matrices, views), start, progress)?;
+        // Their memory is free for the trial.
+        drop((matrices, backbone));
+        Ok(self.try_tail(set, sources, outcome, start, progress))
     }
 
     /// Whether training on `set` keeps within `--memory`.
@@ -316,104 +346,6 @@ impl Session {
         let mut settings = self.with_tail(backbone)?;
         settings.wishes.views = Some(views);
         forecast::forecast(&settings, self.kernel(), backbone, set).map(|_| ())
-    }
-
-    /// Trains on features, a matrix for each of the views. Features took from `start` until now.
-    ///
-    /// # Errors
-    /// As [`Session::train`].
-    pub(crate) fn train_on(
-        &self,
-        backbone: &LazyBackbone,
-        set: &SampleSet,
-        (matrices, views): (&[FeatureMatrix], ViewSet),
-        start: Instant,
-        progress: &dyn Progress,
-    ) -> Result<Outcome> {
-        let values = values(matrices);
-        let matrix = &matrices[0];
-        require_classes(set, matrix)?;
-        let labels: Vec<u16> = matrix.labels.iter().map(|label| *label as u16).collect();
-        let groups = groups(set, matrix);
-        let data = Data {
-            views: &values,
-            held: views,
-            labels: &labels,
-            groups: &groups,
-            features: matrix.features,
-            classes: set.labels.len(),
-        };
-        let features = start.elapsed().as_secs_f64();
-        let wishes = self.with_tail(backbone)?.wishes;
-        let candidates = self.candidates(&wishes, &data);
-        let checkpoint = self.checkpoint(&data, &candidates)?;
-        let checkpoint = checkpoint.as_ref();
-        let resumed = checkpoint.and_then(Checkpoint::resumed);
-        let found = self.search_among(&candidates, &data, progress, checkpoint)?;
-        let search = start.elapsed().as_secs_f64() - features;
-        let rows: Vec<usize> = (0..data.len()).collect();
-        let trained = recipe::train_from(
-            &found.recipe,
-            &data,
-            &rows,
-            self.settings.seed,
-            self.kernel(),
-            checkpoint,
-        )?;
-        let unknowns = match &found.recipe.shape {
-            // Distances between maps say little, and trained layers move the features.
-            Shape::Tail(_) => unknowns::Fit::nothing(data.len()),
-            _ => unknowns::fit(
-                found.recipe.normalise,
-                trained.views,
-                &data,
-                &trained.fitted,
-                self.settings.seed,
-                self.settings.false_alarms.unwrap_or(unknowns::FALSE_ALARMS),
-            ),
-        };
-        let train = start.elapsed().as_secs_f64() - features - search;
-        let arena_bytes = trained.arena_bytes;
-        progress.at(Stage::Curve, 0, 1);
-        let curve = self.curve(&data, &found, &set.labels)?;
-        let curve_seconds = start.elapsed().as_secs_f64() - features - search - train;
-        let head = Head {
-            unknown: unknowns.unknown,
-            ..self.head(
-                set,
-                &data,
-                identity(backbone, data.features),
-                &found,
-                trained,
-            )
-        };
-        Ok(Outcome {
-            expected: found
-                .held_out()
-                .map(|held_out| held_out.evaluation(&set.labels)),
-            curve,
-            record: Record::of(set, matrix),
-            grown: None,
-            held_out: judged(set, matrix, &found, &head, &unknowns.scores),
-            suspects: self.suspects(set, matrix, &data, &found)?,
-            head,
-            samples: data.len(),
-            skipped: all_skipped(set, matrix),
-            computed: matrix.computed,
-            from_cache: matrix.from_cache,
-            cache_failure: matrix.cache_failure.clone(),
-            resumed,
-            checkpoint_failure: checkpoint.and_then(Checkpoint::failure),
-            found,
-            seconds: Seconds {
-                features,
-                search,
-                train,
-                curve: curve_seconds,
-            },
-            arena_bytes,
-            peak_rss_bytes: peak_rss_bytes(),
-        })
     }
 
     /// Measures a head on labelled samples.
@@ -506,92 +438,7 @@ impl Session {
         }
         Ok(matrices)
     }
-
-    /// The checkpoint of this job, if one is wanted.
-    fn checkpoint(&self, data: &Data<'_>, candidates: &[Recipe]) -> Result<Option<Checkpoint>> {
-        let open = |settings: &Checkpoints| {
-            let job = checkpoint::job(data, candidates, self.settings.seed, self.kernel());
-            Checkpoint::open(settings, Store::default(), job)
-        };
-        self.settings.checkpoints.as_ref().map(open).transpose()
-    }
-
-    fn search_among(
-        &self,
-        candidates: &[Recipe],
-        data: &Data<'_>,
-        progress: &dyn Progress,
-        checkpoint: Option<&Checkpoint>,
-    ) -> Result<Found> {
-        let search = Search {
-            data: *data,
-            seed: self.settings.seed,
-            kernel: self.kernel(),
-            time: self.settings.time,
-        };
-        let tell = |done, all| progress.at(Stage::Search, done, all);
-        let pool = self.pool()?;
-        pool.install(|| search.run_from(candidates, &tell, checkpoint))
-    }
-
-    /// The learning curve of the recipe found, in a part of the time for the search.
-    fn curve(
-        &self,
-        data: &Data<'_>,
-        found: &Found,
-        labels: &[String],
-    ) -> Result<std::result::Result<Curve, NoCurve>> {
-        let study = Study {
-            data: *data,
-            recipe: &found.recipe,
-            seed: self.settings.seed,
-            kernel: self.kernel(),
-            time: self.settings.time / CURVE_SHARE,
-        };
-        let held_out = found.held_out();
-        let pool = self.pool()?;
-        pool.install(|| curve::curve(&study, held_out, labels))
-    }
-
-    fn head(
-        &self,
-        set: &SampleSet,
-        data: &Data<'_>,
-        backbone: Identity,
-        found: &Found,
-        trained: recipe::Trained,
-    ) -> Head {
-        let held_out = found.held_out();
-        let mut samples = vec![0u32; data.classes];
-        data.labels
-            .iter()
-            .for_each(|label| samples[usize::from(*label)] += 1);
-        Head {
-            labels: set.labels.clone(),
-            backbone,
-            views: trained.views,
-            fitted: trained.fitted,
-            network: trained.network,
-            parameters: trained.parameters,
-            temperature: held_out.map_or(1.0, |held_out| held_out.temperature),
-            unknown_below: 0.0,
-            unknown: Unknown::default(),
-            sets: held_out.map_or_else(Sets::default, |held_out| {
-                sets::tables(held_out, data.classes)
-            }),
-            trained: Provenance {
-                program: concat!("fieldtune ", env!("CARGO_PKG_VERSION")).into(),
-                recipe: found.recipe.to_string(),
-                seed: self.settings.seed,
-                samples,
-                cross_validation: held_out.map(HeldOut::cross_validation),
-            },
-        }
-    }
 }
-
-/// The learning curve may take one part in so many of `--time`.
-pub(crate) const CURVE_SHARE: u32 = 4;
 
 fn identity_without_features(backbone: &LazyBackbone) -> Identity {
     Identity {

@@ -42,7 +42,7 @@ impl ViewSet {
 
     /// The views in either set.
     #[must_use]
-    pub fn union(self, other: Self) -> Self {
+    pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 

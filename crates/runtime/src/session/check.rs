@@ -20,7 +20,8 @@ use crate::suspects::means::Directions;
 use crate::suspects::pictures::{Look, faults};
 use crate::suspects::{self, Rows, Suspect};
 
-use super::{Progress, Session, Stage, all_skipped, groups};
+use super::rows::groups;
+use super::{Progress, Session, Stage, all_skipped};
 
 /// What a check brought.
 #[derive(Clone, Debug)]
