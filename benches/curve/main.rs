@@ -4,13 +4,16 @@
 //! forecast, then that head is trained, by the same search, and measured on all samples
 //! of the data set that neither was trained on. Counted: how often its accuracy lies in
 //! the interval, and how wide the interval is. Also whether the class said to need
-//! samples most is one that the head at hand recognises worst.
+//! samples most is one that the head at hand recognises worst. Searches and curves stop
+//! when they would on a board (`BOARD_TIME`).
 //!
 //! Data: `../shared/data/neu-surface-defects`, `hymenoptera`, and test pictures of
 //! `mnist` and `cifar10`, at most 120 samples a class. What was measured goes to
 //! `benches/results/curve-cases.jsonl`, the figures to `curve.json`; with `--refit` the
 //! law is fitted to the kept measurements again and nothing is trained.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 use fieldtune::candidates::Wishes;
@@ -19,8 +22,9 @@ use fieldtune::curve::{CONFIDENCE, Curve, curve};
 use fieldtune::data::Data;
 use fieldtune::recipe::Trained;
 use fieldtune::search::{Found, best};
+use fieldtune::session::CURVE_SHARE;
 use fieldtune_benches::frozen::{self, Features};
-use fieldtune_benches::trained::{TIME, searched};
+use fieldtune_benches::trained::{BOARD_TIME, searched_within};
 use fieldtune_benches::{Failure, keep, machine, results};
 use fieldtune_core::Kernel;
 use fieldtune_core::random::Random;
@@ -56,10 +60,7 @@ fn main() -> Result<(), Failure> {
     let cases = if arguments.iter().any(|argument| argument == "--refit") {
         kept(&path)?
     } else {
-        let cases = measured(draws)?;
-        let lines: Result<Vec<String>, _> = cases.iter().map(serde_json::to_string).collect();
-        std::fs::write(&path, lines?.join("\n") + "\n")?;
-        cases
+        measured(draws, &mut File::create(&path)?)?
     };
     let report = json!({
         "machine": machine(),
@@ -78,7 +79,7 @@ fn kept(path: &Path) -> Result<Vec<Case>, Failure> {
     Ok(cases?)
 }
 
-fn measured(draws: u64) -> Result<Vec<Case>, Failure> {
+fn measured(draws: u64, file: &mut File) -> Result<Vec<Case>, Failure> {
     let sets = [
         frozen::neu()?,
         frozen::hymenoptera()?,
@@ -95,6 +96,8 @@ fn measured(draws: u64) -> Result<Vec<Case>, Failure> {
                     "{name} {samples_a_class} {draw}: {:.4} {:.4}",
                     case.now, case.twice
                 );
+                // A run that is cut short keeps what it measured.
+                writeln!(file, "{}", serde_json::to_string(&case)?)?;
                 cases.push(case);
             }
         }
@@ -122,20 +125,20 @@ fn case(
     let test = part(2 * samples_a_class, usize::MAX);
     let at_hand = part(0, samples_a_class);
     let (head, tallies) = with_data(features, &at_hand, |data| {
-        let (found, head) = searched(data, &Wishes::default(), draw)?;
+        let (found, head) = searched_within(BOARD_TIME, data, &Wishes::default(), draw)?;
         let labels = names(features.classes);
         let study = Study {
             data: *data,
             recipe: &found.recipe,
             seed: draw,
             kernel: Kernel::best(),
-            time: TIME,
+            time: BOARD_TIME / CURVE_SHARE,
         };
         Ok((head, tallies(&study, &found, &labels)?))
     })?;
     let (now, recalls) = judged(features, &head, &test)?;
     let twice = with_data(features, &part(0, 2 * samples_a_class), |data| {
-        Ok(searched(data, &Wishes::default(), draw)?.1)
+        Ok(searched_within(BOARD_TIME, data, &Wishes::default(), draw)?.1)
     })?;
     Ok(Case {
         set: set.into(),

@@ -1,8 +1,8 @@
 //! Unknown classes, calibration and coverage on frozen features:
 //! `cargo bench --workspace --bench unknowns [-- DRAWS]`.
 //!
-//! Each draw trains on half the classes as `fieldtune train` does without flags and tests on
-//! all; for "far", on ants and bees, tested with pictures of the other data sets. References
+//! Each draw trains on half the classes as `fieldtune train` does without flags on a board
+//! (`BOARD_TIME`) and tests on all; for "far", on ants and bees, tested with pictures of the other data sets. References
 //! are scikit-learn's, in `reference.py`, on the same features and splits. The weights of
 //! our score were chosen on other draws of these same data sets.
 
@@ -13,11 +13,11 @@ use std::process::Command;
 use fieldtune::candidates::Wishes;
 use fieldtune::data::Data;
 use fieldtune::evaluation::evaluate;
-use fieldtune::search::{DEFAULT_TIME, best};
+use fieldtune::search::best;
 use fieldtune::views::ViewSet;
 use fieldtune::{sets, unknowns};
 use fieldtune_benches::frozen::{self, Features};
-use fieldtune_benches::trained::searched_within;
+use fieldtune_benches::trained::{BOARD_TIME, searched_within};
 use fieldtune_benches::{Failure, keep, machine, python, results, run, work_folder};
 use fieldtune_core::Kernel;
 use fieldtune_core::predict::probabilities;
@@ -176,7 +176,7 @@ fn figures(
     cell: &mut Cell,
 ) -> Result<Value, Failure> {
     let kernel = Kernel::best();
-    let (found, head) = searched_within(DEFAULT_TIME, data, &Wishes::default(), seed)?;
+    let (found, head) = searched_within(BOARD_TIME, data, &Wishes::default(), seed)?;
     let held_out = found.held_out().ok_or("nothing was held out")?;
     let place = unknowns::fit(
         found.recipe.normalise,
