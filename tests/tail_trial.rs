@@ -95,6 +95,7 @@ fn layers_that_see_more_than_frozen_features_are_trained_as_planned() {
     let chosen = trained["recipe_text"].as_str().expect("words");
     assert!(chosen.starts_with(TAIL), "{chosen}");
     assert_eq!(tried(&trained).last().map(String::as_str), Some(chosen));
+    assert_eq!(trained["resumed"], Value::Null, "nothing was cut short");
     // Beside the recipes for frozen features, the first of them the default.
     assert!(tried(&trained)[0].starts_with("linear"), "{trained}");
     assert!(tried(&trained).len() > 5, "{trained}");

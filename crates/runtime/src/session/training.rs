@@ -115,10 +115,12 @@ impl Session {
         let wishes = self.with_tail(samples.backbone)?.wishes;
         let candidates = self.candidates(&wishes, &data);
         let checkpoint = self.checkpoint(&data, &candidates)?;
+        // Before the search adds to it.
+        let resumed = checkpoint.as_ref().and_then(Checkpoint::resumed);
         let found = self.search_among(&candidates, &data, progress, checkpoint.as_ref())?;
         Ok(Searched {
             found,
-            resumed: checkpoint.as_ref().and_then(Checkpoint::resumed),
+            resumed,
             checkpoint,
             seconds: start.elapsed().as_secs_f64(),
         })
