@@ -4,7 +4,8 @@
 //! forecast, then that head is trained, by the same search, and measured on all samples
 //! of the data set that neither was trained on. Counted: how often its accuracy lies in
 //! the interval, and how wide the interval is. Also whether the class said to need
-//! samples most is one that the head at hand recognises worst. Searches and curves stop
+//! samples most is one that the head at hand recognises worst, and how far the head's
+//! probabilities are from the truth: the expected calibration error. Searches and curves stop
 //! when they would on a board (`BOARD_TIME`).
 //!
 //! Data: `../shared/data/neu-surface-defects`, `hymenoptera`, and test pictures of
@@ -14,12 +15,14 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::mem::take;
 use std::path::Path;
 
 use fieldtune::candidates::Wishes;
 use fieldtune::curve::measure::{Study, Tally};
 use fieldtune::curve::{CONFIDENCE, Curve, curve};
 use fieldtune::data::Data;
+use fieldtune::evaluation::Calibration;
 use fieldtune::recipe::Trained;
 use fieldtune::search::{Found, best};
 use fieldtune::session::CURVE_SHARE;
@@ -27,6 +30,7 @@ use fieldtune_benches::frozen::{self, Features};
 use fieldtune_benches::trained::{BOARD_TIME, searched_within};
 use fieldtune_benches::{Failure, keep, machine, results};
 use fieldtune_core::Kernel;
+use fieldtune_core::predict::probabilities;
 use fieldtune_core::random::Random;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -51,6 +55,15 @@ struct Case {
     twice: f64,
     /// Recall of each class by the head at hand, on the test samples.
     recalls: Vec<f64>,
+    /// How sure that head was of them.
+    calibration: Calibration,
+}
+
+/// What a head made of the test samples.
+struct Tested {
+    accuracy: f64,
+    recalls: Vec<f64>,
+    calibration: Calibration,
 }
 
 fn main() -> Result<(), Failure> {
@@ -124,7 +137,7 @@ fn case(
     };
     let test = part(2 * samples_a_class, usize::MAX);
     let at_hand = part(0, samples_a_class);
-    let (head, tallies) = with_data(features, &at_hand, |data| {
+    let (head, temperature, tallies) = with_data(features, &at_hand, |data| {
         let (found, head) = searched_within(BOARD_TIME, data, &Wishes::default(), draw)?;
         let labels = names(features.classes);
         let study = Study {
@@ -134,9 +147,12 @@ fn case(
             kernel: Kernel::best(),
             time: BOARD_TIME / CURVE_SHARE,
         };
-        Ok((head, tallies(&study, &found, &labels)?))
+        let temperature = found
+            .held_out()
+            .map_or(1.0, |held_out| held_out.temperature);
+        Ok((head, temperature, tallies(&study, &found, &labels)?))
     })?;
-    let (now, recalls) = judged(features, &head, &test)?;
+    let now = judged(features, &head, temperature, &test)?;
     let twice = with_data(features, &part(0, 2 * samples_a_class), |data| {
         Ok(searched_within(BOARD_TIME, data, &Wishes::default(), draw)?.1)
     })?;
@@ -146,9 +162,10 @@ fn case(
         draw,
         classes: features.classes,
         tallies,
-        now,
-        twice: judged(features, &twice, &test)?.0,
-        recalls,
+        now: now.accuracy,
+        twice: judged(features, &twice, 1.0, &test)?.accuracy,
+        recalls: now.recalls,
+        calibration: now.calibration,
     })
 }
 
@@ -173,17 +190,31 @@ fn with_data<T>(
     features.chosen(rows).with(work)
 }
 
-/// Accuracy, and recall of each class.
-fn judged(features: &Features, head: &Trained, test: &[usize]) -> Result<(f64, Vec<f64>), Failure> {
-    let logits = head.logits(&features.mean(test, head.views), Kernel::best())?;
+fn judged(
+    features: &Features,
+    head: &Trained,
+    temperature: f32,
+    test: &[usize],
+) -> Result<Tested, Failure> {
+    let mut values = head.logits(&features.mean(test, head.views), Kernel::best())?;
     let mut tally = Tally::new(features.classes, 0);
-    for (row, logits) in test.iter().zip(logits.chunks_exact(features.classes)) {
-        debug_assert!(best(logits) < features.classes);
+    for (row, logits) in test.iter().zip(values.chunks_exact(features.classes)) {
         tally.add(features.labels[*row], logits);
+    }
+    probabilities(&mut values, features.classes, temperature);
+    let mut calibration = Calibration::default();
+    for (row, said) in test.iter().zip(values.chunks_exact(features.classes)) {
+        let class = best(said);
+        let right = class == usize::from(features.labels[*row]);
+        calibration.add(f64::from(said[class]), right);
     }
     let pairs = tally.wrong.iter().zip(&tally.judged);
     let recalls = pairs.map(|(wrong, judged)| 1.0 - *wrong as f64 / (*judged).max(1) as f64);
-    Ok((1.0 - tally.error(), recalls.collect()))
+    Ok(Tested {
+        accuracy: 1.0 - tally.error(),
+        recalls: recalls.collect(),
+        calibration,
+    })
 }
 
 /// Figures of one data set and size.
@@ -206,6 +237,12 @@ struct Cell {
     hardly: usize,
     hardly_gain: f64,
     hardly_most: f64,
+    /// Expected calibration error over all test samples of all draws, and the mean of the
+    /// draws' own.
+    calibration_error: f64,
+    calibration_error_a_draw: f64,
+    #[serde(skip)]
+    calibration: Calibration,
 }
 
 fn cells(cases: &[Case]) -> Result<Value, Failure> {
@@ -220,7 +257,7 @@ fn cells(cases: &[Case]) -> Result<Value, Failure> {
         cells[index].add(case);
     }
     println!(
-        "set          n  held  below  width  expected  2n     now    named, among worst third, hardly: cases, gain, most"
+        "set          n  held  below  width  expected  2n     now    named, among worst third, hardly: cases, gain, most, calibration error, of a draw"
     );
     for cell in &mut cells {
         let count = cell.cases.max(1) as f64;
@@ -232,8 +269,9 @@ fn cells(cases: &[Case]) -> Result<Value, Failure> {
         ] {
             *sum *= 100.0 / count;
         }
+        cell.calibration_error_a_draw /= count;
         println!(
-            "{:12} {:2} {:3}/{} {:3} {:8.2} {:8.2} {:6.2} {:6.2} {:4} {:4}  {:3} {:6.2} {:6.2}",
+            "{:12} {:2} {:3}/{} {:3} {:8.2} {:8.2} {:6.2} {:6.2} {:4} {:4}  {:3} {:6.2} {:6.2} {:7.3} {:7.3}",
             cell.set,
             cell.samples_a_class,
             cell.held,
@@ -247,7 +285,9 @@ fn cells(cases: &[Case]) -> Result<Value, Failure> {
             cell.among_worst,
             cell.hardly,
             cell.hardly_gain / cell.hardly.max(1) as f64,
-            cell.hardly_most
+            cell.hardly_most,
+            cell.calibration_error,
+            cell.calibration_error_a_draw
         );
     }
     let held: usize = cells.iter().map(|cell| cell.held).sum();
@@ -272,6 +312,9 @@ impl Cell {
             hardly: 0,
             hardly_gain: 0.0,
             hardly_most: 0.0,
+            calibration_error: 0.0,
+            calibration_error_a_draw: 0.0,
+            calibration: Calibration::default(),
         }
     }
 
@@ -293,6 +336,9 @@ impl Cell {
         self.expected += range.expected;
         self.twice += case.twice;
         self.now += case.now;
+        self.calibration = take(&mut self.calibration).with(&case.calibration);
+        self.calibration_error = self.calibration.error();
+        self.calibration_error_a_draw += case.calibration.error();
         if curve
             .sentence()
             .starts_with("more samples will hardly help")

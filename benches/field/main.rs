@@ -1,7 +1,8 @@
 //! Our default against plain classifiers on the same frozen features and the same splits:
 //! `cargo bench --bench field [-- --seeds 10 --only SET --report]`. With `--study` every
 //! candidate of the search is trained and cross-validated alone instead: what each choice
-//! brings, and what a rule of choosing among them would get.
+//! brings, and what a rule of choosing among them would get. With `--ablation` the default
+//! is trained with one thing changed at a time.
 //!
 //! Data: `../shared/data`. The references run in `reference.py`, in a virtual environment
 //! with the pinned scikit-learn of `requirements.txt`; needs python3 with venv. They see
@@ -10,6 +11,7 @@
 //! Each set is kept in `benches/results/field.json` when it is done; the next run goes on
 //! with the others (`--again` measures all anew).
 
+mod ablation;
 mod study;
 
 use std::collections::BTreeMap;
@@ -52,6 +54,9 @@ struct Arguments {
     /// Train and cross-validate every candidate.
     #[arg(long)]
     study: bool,
+    /// Train the default with one thing changed at a time.
+    #[arg(long)]
+    ablation: bool,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -63,6 +68,9 @@ fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     if arguments.study {
         return study::run(&arguments);
+    }
+    if arguments.ablation {
+        return ablation::run(&arguments);
     }
     let path = results().join("field.json");
     let mut report = kept(&path);

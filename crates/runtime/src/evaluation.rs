@@ -1,7 +1,7 @@
 //! How good predictions are: accuracy with its interval, confusion, figures of every
 //! class, calibration. Computing the probabilities is not here.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Bins of the expected calibration error, equally wide.
 const BINS: usize = 15;
@@ -149,14 +149,17 @@ fn ratio(part: usize, whole: usize) -> f64 {
     part as f64 / whole as f64
 }
 
-/// Samples, right ones and summed confidence of every bin.
-#[derive(Default)]
-struct Calibration {
+/// What the expected calibration error is made from: samples, right ones and summed
+/// confidence of every bin.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Calibration {
     bins: [(usize, usize, f64); BINS],
 }
 
 impl Calibration {
-    fn add(&mut self, confidence: f64, right: bool) {
+    /// One sample: the probability of the class said, 0 to 1, and whether it was right.
+    pub fn add(&mut self, confidence: f64, right: bool) {
         let bin = ((confidence * BINS as f64) as usize).min(BINS - 1);
         if let Some((samples, hits, sum)) = self.bins.get_mut(bin) {
             *samples += 1;
@@ -165,8 +168,18 @@ impl Calibration {
         }
     }
 
-    /// Mean over samples of |accuracy - confidence| of their bin.
-    fn error(&self) -> f64 {
+    /// The samples of both.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        for (bin, more) in self.bins.iter_mut().zip(&other.bins) {
+            *bin = (bin.0 + more.0, bin.1 + more.1, bin.2 + more.2);
+        }
+        self
+    }
+
+    /// Mean over samples of |accuracy - confidence| of their bin, 0 to 1. Few samples vary
+    /// around their confidence, so of few it is more than 0 for the best probabilities too.
+    pub fn error(&self) -> f64 {
         let samples: usize = self.bins.iter().map(|bin| bin.0).sum();
         let gaps = self
             .bins
