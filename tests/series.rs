@@ -95,6 +95,53 @@ fn a_head_of_sensor_files_is_trained_measured_and_used() {
 }
 
 #[test]
+fn convolutions_over_the_values_are_trained_as_planned_and_used() {
+    let quick = ["--head", "convolution:8,16", "--epochs", "20"];
+    let (folder, ran) = trained(&quick);
+    let document = ran.json();
+    let recipe = document["recipe_text"].as_str().expect("words");
+    assert!(recipe.starts_with("convolutions [8, 16] on features as they are"));
+    let mut plan = fieldtune();
+    plan.args(["plan", "--json"])
+        .arg(folder.path().join("samples"));
+    let plan = run(plan.args(quick)).json();
+    let parts = plan["arena"].as_object().expect("parts").values();
+    let planned: u64 = parts.map(|bytes| bytes.as_u64().expect("bytes")).sum();
+    assert_eq!(document["arena_bytes"].as_u64(), Some(planned));
+    let head = folder.path().join("motions.head");
+    // By hand: two channels to 8 and 8 to 16 over 9 points, then two classes.
+    let parameters = 2 * 8 * 9 + 8 + 8 * 16 * 9 + 16 + 16 * 2 + 2;
+    let read = Head::read(&fs::read(&head).expect("readable"), &head).expect("sound");
+    assert_eq!(read.parameters.len(), parameters);
+    let test = folder.path().join("test");
+    motions(&test, 9, 50);
+    let measured = run(fieldtune().args(["eval", "--json"]).arg(&head).arg(&test)).json();
+    assert_eq!(measured["accuracy"], 1.0, "{measured}");
+    assert_eq!(predicted(&head, &test.join("slow/58.csv"))["label"], "slow");
+    // It grows as it was trained, and not otherwise.
+    let mut grow = fieldtune();
+    grow.arg("train").arg(&test).arg("--from").arg(&head);
+    grow.arg("-o").arg(folder.path().join("grown.head"));
+    run(&mut grow).refused(2, "was trained with --head tail or --head convolution");
+    let grown = run(grow.args(quick).arg("--json")).json();
+    assert_eq!(grown["samples"], 30);
+}
+
+#[test]
+fn convolutions_are_for_the_values_of_sensor_files() {
+    let folder = tempdir().expect("a folder");
+    motions(&folder.path().join("samples"), 2, 0);
+    let mut other = train(folder.path(), "a.head");
+    other.args(["--head", "convolution", "--cut", "kernels"]);
+    run(&mut other).refused(2, "reads the values themselves");
+    let pictures = fieldtune_tests::two_classes();
+    let mut command = fieldtune();
+    command.arg("train").arg(pictures.path());
+    command.arg("-o").arg(folder.path().join("b.head"));
+    run(command.args(["--head", "convolution"])).refused(2, "is for sensor files");
+}
+
+#[test]
 fn the_same_samples_give_the_same_head_whatever_the_threads() {
     let folder = tempdir().expect("a folder");
     let samples = folder.path().join("samples");

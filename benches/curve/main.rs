@@ -1,17 +1,19 @@
-//! Does the forecast of `train` hold? `cargo bench --bench curve [-- DRAWS] [--refit]`.
+//! Does the forecast of `train` hold? `cargo bench --bench curve [-- DRAWS] [--refit]
+//! [--again]`.
 //!
 //! From 5, 10 and 20 samples a class the accuracy of a head trained on twice as many is
 //! forecast, then that head is trained, by the same search, and measured on all samples
 //! of the data set that neither was trained on. Counted: how often its accuracy lies in
 //! the interval, and how wide the interval is. Also whether the class said to need
 //! samples most is one that the head at hand recognises worst, and how far the head's
-//! probabilities are from the truth: the expected calibration error. Searches and curves stop
-//! when they would on a board (`BOARD_TIME`).
+//! probabilities are from the truth: the expected calibration error. Searches stop when they
+//! would on a board (`BOARD_TIME`).
 //!
 //! Data: `../shared/data/neu-surface-defects`, `hymenoptera`, and test pictures of
 //! `mnist` and `cifar10`, at most 120 samples a class. What was measured goes to
-//! `benches/results/curve-cases.jsonl`, the figures to `curve.json`; with `--refit` the
-//! law is fitted to the kept measurements again and nothing is trained.
+//! `benches/results/curve-cases.jsonl`, the figures to `curve.json`; the next run goes on with
+//! what is missing (`--again` measures all anew). With `--refit` the law is fitted to the kept
+//! measurements again and nothing is trained.
 
 use std::fs::File;
 use std::io::Write;
@@ -24,7 +26,7 @@ use fieldtune::curve::{CONFIDENCE, Curve, curve};
 use fieldtune::data::Data;
 use fieldtune::evaluation::Calibration;
 use fieldtune::recipe::Trained;
-use fieldtune::search::{Found, best};
+use fieldtune::search::{DEFAULT_TIME, Found, best};
 use fieldtune::session::CURVE_SHARE;
 use fieldtune_benches::frozen::{self, Features};
 use fieldtune_benches::trained::{BOARD_TIME, searched_within};
@@ -73,7 +75,11 @@ fn main() -> Result<(), Failure> {
     let cases = if arguments.iter().any(|argument| argument == "--refit") {
         kept(&path)?
     } else {
-        measured(draws, &mut File::create(&path)?)?
+        let done = match arguments.iter().any(|argument| argument == "--again") {
+            true => Vec::new(),
+            false => kept(&path).unwrap_or_default(),
+        };
+        measured(draws, done, &path)?
     };
     let report = json!({
         "machine": machine(),
@@ -92,24 +98,33 @@ fn kept(path: &Path) -> Result<Vec<Case>, Failure> {
     Ok(cases?)
 }
 
-fn measured(draws: u64, file: &mut File) -> Result<Vec<Case>, Failure> {
+/// All cases: those in `cases`, and the others measured, each kept at `path` at once, so that
+/// a run that is cut short can go on.
+fn measured(draws: u64, mut cases: Vec<Case>, path: &Path) -> Result<Vec<Case>, Failure> {
+    let mut file = File::options().create(true).append(true).open(path)?;
+    if cases.is_empty() {
+        file.set_len(0)?;
+    }
     let sets = [
         frozen::neu()?,
         frozen::hymenoptera()?,
         frozen::mnist()?,
         frozen::cifar10()?,
     ];
-    let mut cases = Vec::new();
     for set in &sets {
         let (name, features) = (set.name, &set.features);
         for samples_a_class in SIZES {
             for draw in 0..draws {
+                let same = |case: &Case| {
+                    (case.set.as_str(), case.samples_a_class, case.draw)
+                        == (name, samples_a_class, draw)
+                };
+                if cases.iter().any(same) {
+                    continue;
+                }
                 let case = case(name, features, samples_a_class, draw)?;
-                eprintln!(
-                    "{name} {samples_a_class} {draw}: {:.4} {:.4}",
-                    case.now, case.twice
-                );
-                // A run that is cut short keeps what it measured.
+                let (now, twice) = (case.now, case.twice);
+                eprintln!("{name} {samples_a_class} {draw}: {now:.4} {twice:.4}");
                 writeln!(file, "{}", serde_json::to_string(&case)?)?;
                 cases.push(case);
             }
@@ -145,7 +160,7 @@ fn case(
             recipe: &found.recipe,
             seed: draw,
             kernel: Kernel::best(),
-            time: BOARD_TIME / CURVE_SHARE,
+            time: DEFAULT_TIME / CURVE_SHARE,
         };
         let temperature = found
             .held_out()

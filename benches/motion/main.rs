@@ -47,9 +47,13 @@ struct Arguments {
     /// Only these sets.
     #[arg(long, value_delimiter = ',')]
     sets: Vec<String>,
-    /// The features.
+    /// The features; `values` for convolutions.
     #[arg(long, default_value = "")]
     cut: String,
+    /// Train convolutions of these channels over the values instead of the default, on the
+    /// same draws; without the references.
+    #[arg(long, value_delimiter = ',')]
+    convolutions: Vec<usize>,
     /// Test on the rest of the training parts; leave the references out and keep nothing.
     #[arg(long)]
     choose: bool,
@@ -81,6 +85,15 @@ fn main() -> Result<(), Failure> {
         if arguments.choose {
             println!("{name:22} {}  {recipes:?}", means(&cells));
             chosen["sets"][name] = json!({"accuracy": cells});
+            continue;
+        }
+        if !arguments.convolutions.is_empty() {
+            println!("{name:22} {}", means(&cells));
+            report["convolutions"][name] = json!({
+                "draws": arguments.draws, "accuracy": cells, "widths": arguments.convolutions,
+                "machine": machine(),
+            });
+            keep(&path, &report)?;
             continue;
         }
         references(&set, &draws, (&python, &here), &mut cells)?;
@@ -130,7 +143,7 @@ fn ours(
     let mut cells = Cells::new();
     let mut chosen = BTreeMap::<String, usize>::new();
     for draw in draws {
-        let (recipe, accuracy) = set.trained(draw, &arguments.cut)?;
+        let (recipe, accuracy) = set.trained(draw, &arguments.cut, &arguments.convolutions)?;
         *chosen.entry(recipe).or_default() += 1;
         let methods = cells.entry(draw.samples_per_class).or_default();
         methods

@@ -4,10 +4,12 @@
 use std::path::Path;
 
 use fieldtune::cache::Cache;
-use fieldtune::candidates::{List, Wishes};
+use fieldtune::candidates::{List, Wishes, candidates};
 use fieldtune::data::Data;
+use fieldtune::error::Error;
 use fieldtune::features::{FeatureMatrix, Source, extract};
 use fieldtune::model::Model;
+use fieldtune::recipe::{Recipe, Shape, Trained, train};
 use fieldtune::samples::SampleSet;
 use fieldtune::search::best;
 use fieldtune::senses::{Kind, Sense};
@@ -83,13 +85,14 @@ impl Set {
         places.iter().map(|place| all[*place]).collect()
     }
 
-    /// Features of the files at `places`, with settings fitted to those at `fitted`.
+    /// Features of the files at `places`, with settings fitted to those at `fitted`, and the
+    /// number of their channels.
     fn features(
         &self,
         fitted: &[usize],
         places: &[usize],
         cut: &str,
-    ) -> Result<Vec<FeatureMatrix>, Failure> {
+    ) -> Result<(Vec<FeatureMatrix>, usize), Failure> {
         let cut = if cut.is_empty() {
             self.model.usual_cut(Kind::Series)
         } else {
@@ -97,6 +100,7 @@ impl Set {
         };
         let made = Made::of_cut(cut)?;
         let series = fit(&self.sources(fitted), Wanted::default(), made)?;
+        let channels = series.channels.len();
         let backbone = self.model.sensing(Sense::Series(Box::new(series)), cut)?;
         let sources = self.sources(places);
         let views = VIEWS;
@@ -104,16 +108,22 @@ impl Set {
         if found[0].rows.len() != places.len() {
             return Err(format!("{}: files cannot be read", self.name).into());
         }
-        Ok(found)
+        Ok((found, channels))
     }
 
-    /// Trains as `fieldtune train` does: the recipe, and the accuracy on the test files.
+    /// Trains as `fieldtune train` does: the recipe, and the accuracy on the test files. With
+    /// widths, as with `--head convolution`, for which `cut` is `values`.
     ///
     /// # Errors
     /// When a file cannot be read or training fails.
-    pub fn trained(&self, draw: &Split, cut: &str) -> Result<(String, f64), Failure> {
+    pub fn trained(
+        &self,
+        draw: &Split,
+        cut: &str,
+        widths: &[usize],
+    ) -> Result<(String, f64), Failure> {
         let places = [&draw.train[..], &draw.test].concat();
-        let matrices = self.features(&draw.train, &places, cut)?;
+        let (matrices, channels) = self.features(&draw.train, &places, cut)?;
         let matrix = &matrices[0];
         let labels: Vec<u16> = matrix.labels.iter().map(|label| *label as u16).collect();
         let (count, width) = (draw.train.len(), matrix.features);
@@ -130,30 +140,36 @@ impl Set {
                 classes: self.files.labels.len(),
             });
         };
+        let convolutions = || Shape::Convolutions {
+            channels,
+            widths: widths.to_vec(),
+        };
         let wishes = Wishes {
+            shape: (!widths.is_empty()).then(convolutions),
             held: Some(VIEWS),
             list: List::Series,
             ..Wishes::default()
         };
-        let mut found = None;
+        let mut trained = None;
         data(0, count, &mut |data| {
-            found = Some(searched(data, &wishes, draw.seed))
+            trained = Some(match widths {
+                [] => searched(data, &wishes, draw.seed).map(|(found, head)| (found.recipe, head)),
+                // Nothing to choose among, and cross-validation would take most of the time.
+                _ => alone(data, &wishes, draw.seed),
+            });
         });
-        let (found, head) = found.ok_or("nothing was trained")??;
-        let mut test = Vec::new();
+        let (recipe, head) = trained.ok_or("nothing was trained")??;
+        let mut judged = None;
         let all: Vec<usize> = (0..draw.test.len()).collect();
         data(count, places.len(), &mut |data| {
-            test = data.mean_rows(&all, head.views)
+            judged = Some(head.judge(data, &all, Kernel::best()))
         });
-        let logits = head.logits(&test, Kernel::best())?;
+        let logits = judged.ok_or("nothing was judged")??;
         let rows = logits.chunks(self.files.labels.len()).zip(&labels[count..]);
         let right = rows
             .filter(|(row, label)| best(row) == usize::from(**label))
             .count();
-        Ok((
-            found.recipe.to_string(),
-            right as f64 / draw.test.len() as f64,
-        ))
+        Ok((recipe.to_string(), right as f64 / draw.test.len() as f64))
     }
 
     /// Statistics of all files, `[files, F]`, scaled as the training part says, and F.
@@ -163,7 +179,8 @@ impl Set {
     pub fn statistics(&self) -> Result<(usize, Vec<f32>), Failure> {
         let trained: Vec<usize> = (0..self.trained).collect();
         let all: Vec<usize> = (0..self.files.samples.len()).collect();
-        let matrix = self.features(&trained, &all, "statistics")?.swap_remove(0);
+        let (mut matrices, _) = self.features(&trained, &all, "statistics")?;
+        let matrix = matrices.swap_remove(0);
         Ok((matrix.features, matrix.values))
     }
 
@@ -174,4 +191,12 @@ impl Set {
         };
         self.files.samples.iter().map(line).collect()
     }
+}
+
+/// The first recipe, trained on all of `data`.
+fn alone(data: &Data<'_>, wishes: &Wishes, seed: u64) -> Result<(Recipe, Trained), Error> {
+    let recipe = candidates(wishes, &data.counts(0..data.len())).swap_remove(0);
+    let all: Vec<usize> = (0..data.len()).collect();
+    let head = train(&recipe, data, &all, seed, Kernel::best())?;
+    Ok((recipe, head))
 }

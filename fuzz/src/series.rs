@@ -17,9 +17,11 @@ pub fn series(bytes: &[u8]) {
     let Some((kind, text)) = bytes.split_first() else {
         return;
     };
+    let values = kind & 16 > 0;
     let made = Made {
-        statistics: kind & 2 == 0,
-        kernels: kind & 4 == 0,
+        statistics: !values && kind & 2 == 0,
+        kernels: !values && kind & 4 == 0,
+        values,
     };
     let window_seconds = (kind & 8 > 0).then_some(WINDOW_SECONDS);
     match kind & 1 {

@@ -271,10 +271,11 @@ pub struct TrainingArgs {
     /// The tensor where the backbone is cut, or several with commas between them; `:mean`
     /// behind one takes the mean over its positions, `:classes` the classes that its scores
     /// say. Of recordings, `statistics` alone or in front of tensors stands for statistics
-    /// of the spectrogram; of sensor files it is `statistics`, `kernels`, or both
+    /// of the spectrogram; of sensor files it is `statistics`, `kernels`, both, or `values`
     #[arg(long, value_name = "TENSOR")]
     pub cut: Option<String>,
-    /// auto, prototype, linear, mlp:H[,H...], or tail: the backbone's own layers after the
+    /// auto, prototype, linear, mlp:H[,H...], convolution[:C[,C...]]: convolutions of so many
+    /// channels over the values of sensor files, or tail: the backbone's own layers after the
     /// cut, trained on from where they are; auto tries those only where --time leaves room
     /// [default: auto]
     #[arg(long, value_name = "SHAPE", value_parser = head_shape)]
@@ -466,7 +467,20 @@ mod tests {
     #[test]
     fn values_are_read_and_refused() {
         assert_eq!(head_shape("mlp:128,64"), Ok(HeadChoice::Mlp(vec![128, 64])));
-        for bad in ["mlp:", "mlp:0", "mlp:9999999", "mlp:1,", "tails", "x"] {
+        let convolution = |widths: &[usize]| Ok(HeadChoice::Convolution(widths.to_vec()));
+        assert_eq!(head_shape("convolution"), convolution(&[32, 64]));
+        assert_eq!(head_shape("convolution:8,16,16"), convolution(&[8, 16, 16]));
+        for bad in [
+            "mlp:",
+            "mlp:0",
+            "mlp:9999999",
+            "mlp:1,",
+            "tails",
+            "x",
+            "convolution:",
+            "convolutions",
+            "convolution:0",
+        ] {
             assert!(head_shape(bad).is_err(), "{bad}");
         }
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));

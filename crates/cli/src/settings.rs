@@ -183,6 +183,11 @@ fn wishes(args: &TrainingArgs) -> Result<Wishes> {
             Some(HeadChoice::Prototype) => Some(Shape::Prototype),
             Some(HeadChoice::Linear) => Some(Shape::Linear),
             Some(HeadChoice::Mlp(hidden)) => Some(Shape::Mlp(hidden.clone())),
+            Some(HeadChoice::Convolution(widths)) => Some(Shape::Convolutions {
+                // What the samples have is seen when they are read.
+                channels: 1,
+                widths: widths.clone(),
+            }),
         },
         tail: args.head == Some(HeadChoice::Tail),
         optimizer: optimizer(args)?,

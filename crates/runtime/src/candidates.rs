@@ -69,6 +69,9 @@ pub fn candidates(wishes: &Wishes, counts: &[usize]) -> Vec<Recipe> {
         // Each takes long, so there is one.
         return vec![wishes.applied_to(of_tail(tail))];
     }
+    if let Some(shape @ Shape::Convolutions { .. }) = &wishes.shape {
+        return vec![wishes.applied_to(of_values(shape))];
+    }
     let mut candidates: Vec<Recipe> = Vec::new();
     let tried = if are_searched(counts) { usize::MAX } else { 1 };
     let list = match wishes.list {
@@ -191,6 +194,23 @@ fn of_series() -> Vec<Recipe> {
     ]
 }
 
+/// How convolutions over the values of sensor files are trained, from nothing. Measured on
+/// parts of the training files of eight sets, see `benches/README.md`.
+fn of_values(shape: &Shape) -> Recipe {
+    Recipe {
+        shape: shape.clone(),
+        views: ViewSet::ZOOMED,
+        normalise: Normalise::Untouched,
+        whitening: None,
+        optimizer: Optimizer::ADAMW,
+        learning_rate: 0.003,
+        epochs: 60,
+        least_steps: 600,
+        lambda: Lambda::OverRows(0.3),
+        ..usual()
+    }
+}
+
 /// How a pretrained tail is trained.
 fn of_tail(tail: &Pretrained) -> Recipe {
     Recipe {
@@ -220,7 +240,8 @@ impl Wishes {
     /// # Errors
     /// `Usage` for heads that are not trained from their features alone.
     pub fn for_device(&self, batch: usize) -> Result<Recipe> {
-        if self.tail || matches!(self.shape, Some(Shape::Prototype | Shape::Tail(_))) {
+        let trained = matches!(self.shape, None | Some(Shape::Linear | Shape::Mlp(_)));
+        if self.tail || !trained {
             let what = "a device trains heads of dense layers only; give --head linear or mlp:H";
             return Err(Error::new(ErrorKind::Usage, what));
         }

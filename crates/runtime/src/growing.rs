@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::features::{Digest32, FeatureMatrix, LazyBackbone, Source};
 use crate::head::{Head, MAX_HEAD_BYTES};
 use crate::preprocess::View;
+use crate::recipe::Shape;
 use crate::samples::{MAX_CLASSES, Sample, SampleSet};
 use crate::senses::Sense;
 use crate::session::{Outcome, Progress, Session, head_identity};
@@ -93,9 +94,11 @@ impl Session {
             Head::read(&bytes, head_path)?,
             record::digest(signature::without(&bytes)),
         );
-        if head.reads_map() && !self.settings().wishes.tail {
-            let what = "was trained with --head tail";
-            let remedy = "give --head tail again";
+        let wishes = &self.settings().wishes;
+        let convolutions = matches!(wishes.shape, Some(Shape::Convolutions { .. }));
+        if head.reads_map() && !wishes.tail && !convolutions {
+            let what = "was trained with --head tail or --head convolution";
+            let remedy = "give the same --head again";
             return Err(Error::at(ErrorKind::Usage, head_path, what, remedy));
         }
         let cut = self.settings().cut.as_deref();

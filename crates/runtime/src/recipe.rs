@@ -5,7 +5,7 @@ use std::fmt;
 
 use fieldtune_core::Kernel;
 use fieldtune_core::decay::{Decay, Mode};
-use fieldtune_core::network::Network;
+use fieldtune_core::network::{Convolution, Layer, Network, Shape as Map, Window};
 use fieldtune_core::optimizer::Optimizer;
 use fieldtune_core::plan::Plan;
 use fieldtune_core::predict;
@@ -49,6 +49,14 @@ pub enum Shape {
     Linear,
     /// Dense layers of these widths with ReLU, then one a class.
     Mlp(Vec<usize>),
+    /// Convolutions along time over values `[channels, points]`, each with ReLU, halved in
+    /// length from one to the next; the mean over time; then one layer a class.
+    Convolutions {
+        /// Channels of the values.
+        channels: usize,
+        /// Channels of each convolution.
+        widths: Vec<usize>,
+    },
     /// The backbone's own layers after the cut, then one a class.
     Tail(Pretrained),
 }
@@ -157,6 +165,7 @@ impl fmt::Display for Recipe {
             Shape::Prototype => f.write_str("class means")?,
             Shape::Linear => f.write_str("linear head")?,
             Shape::Mlp(hidden) => write!(f, "MLP {hidden:?}")?,
+            Shape::Convolutions { widths, .. } => write!(f, "convolutions {widths:?}")?,
             Shape::Tail(tail) => write!(f, "pretrained layers after {:?}", tail.cut())?,
         }
         write!(f, " on {normalise} of {views}")?;
@@ -209,6 +218,13 @@ impl Recipe {
                 let layers = layers.and_then(|classes| training::layers(tail, classes));
                 let network = layers.ok_or(fieldtune_core::Error::LayerTable);
                 return network
+                    .and_then(|layers| Network::new(&layers))
+                    .map_err(refused);
+            }
+            Shape::Convolutions { channels, widths } => {
+                let layers = convolutions(*channels, widths, features, classes);
+                let layers = layers.ok_or(fieldtune_core::Error::LayerTable);
+                return layers
                     .and_then(|layers| Network::new(&layers))
                     .map_err(refused);
             }
@@ -270,6 +286,56 @@ impl Recipe {
             .plan(&network)
             .map_err(refused)
     }
+}
+
+/// Points that a convolution along time sees; an odd number, so that it has a middle.
+const REACH: u8 = 9;
+
+/// The layers of [`Shape::Convolutions`] over `features` values; `None` where those are not
+/// whole channels, or a size is too large. A window shorter than two points is not halved.
+fn convolutions(
+    channels: usize,
+    widths: &[usize],
+    features: usize,
+    classes: usize,
+) -> Option<Vec<Layer>> {
+    let narrow = |size: usize| u32::try_from(size).ok();
+    let points = features.checked_div(channels)?;
+    if points * channels != features {
+        return None;
+    }
+    let mut shape = Map::map(narrow(channels)?, 1, narrow(points)?);
+    let mut layers = vec![Layer::Input(shape)];
+    for (index, width) in widths.iter().enumerate() {
+        if index > 0 && shape.columns > 1 {
+            let halved = Window {
+                kernel: [1, 2],
+                stride: [1, 2],
+                ..Window::square(1, 1, 0)
+            };
+            layers.push(Layer::MaxPool(halved));
+            shape.columns /= 2;
+        }
+        let along_time = Window {
+            kernel: [1, REACH],
+            padding: [0, REACH / 2, 0, REACH / 2],
+            ..Window::square(1, 1, 0)
+        };
+        let outputs = narrow(*width)?;
+        layers.push(Layer::Convolution(Convolution::full(
+            shape.channels,
+            outputs,
+            along_time,
+        )));
+        layers.push(Layer::Relu);
+        shape.channels = outputs;
+    }
+    layers.push(Layer::GlobalAveragePool);
+    layers.push(Layer::Dense {
+        inputs: shape.channels,
+        outputs: narrow(classes)?,
+    });
+    Some(layers)
 }
 
 fn refused(error: fieldtune_core::Error) -> Error {
@@ -342,7 +408,7 @@ pub(crate) fn train_from(
     // A tail's features are whitened where its linear head is made.
     let whitening = recipe
         .whitening
-        .filter(|_| !matches!(recipe.shape, Shape::Tail(_)))
+        .filter(|_| !training::reads_map(&network))
         .and_then(|shrinkage| Whitening::fit(&rows, data, shrinkage, kernel));
     if let Some(whitening) = &whitening {
         whitening.apply(&mut rows.values);
@@ -351,7 +417,7 @@ pub(crate) fn train_from(
     let inner = recipe.network(rows.features, data.classes)?;
     let start = match &recipe.shape {
         Shape::Prototype | Shape::Linear => Some(prototype(&rows, &inner, data.features)),
-        Shape::Mlp(_) => None,
+        Shape::Mlp(_) | Shape::Convolutions { .. } => None,
         Shape::Tail(tail) => {
             let start = training::start(recipe, tail, data, &trained, seed, kernel);
             Some(start?)

@@ -1,5 +1,6 @@
 //! From a window of a sensor's values to features, without any network: statistics of its
-//! channels and random kernels over them. `series/table.rs` reads a file, `series/resample.rs`
+//! channels and random kernels over them; or the values themselves, for a head of
+//! convolutions. `series/table.rs` reads a file, `series/resample.rs`
 //! brings it onto a regular grid, `series/fit.rs` learns the settings from training files.
 //! What a series is among other samples is in `senses.rs`.
 
@@ -29,6 +30,8 @@ const LARGEST: f32 = 1e6;
 const STATISTICS: &str = "statistics";
 /// The part of a cut that stands for random kernels.
 const KERNELS: &str = "kernels";
+/// The cut that stands for the values themselves.
+pub(crate) const VALUES: &str = "values";
 /// In front of the settings in a head file.
 pub const PREFIX: &str = "series v1 ";
 
@@ -69,26 +72,32 @@ pub struct Made {
     pub statistics: bool,
     /// See [`fieldtune_core::random_kernels`].
     pub kernels: bool,
+    /// The window's values, `[channels, window_points]`, and nothing else.
+    pub values: bool,
 }
 
 impl Made {
     /// What a `--cut` says.
     ///
     /// # Errors
-    /// `Usage` for anything but `statistics`, `kernels`, or both.
+    /// `Usage` for anything but `statistics`, `kernels`, both, or `values`.
     pub fn of_cut(cut: &str) -> Result<Self> {
         let mut made = Self {
             statistics: false,
             kernels: false,
+            values: cut.trim() == VALUES,
         };
+        if made.values {
+            return Ok(made);
+        }
         for part in cut.split(',').map(str::trim) {
             match part {
                 STATISTICS => made.statistics = true,
                 KERNELS => made.kernels = true,
                 _ => {
                     let what = format_args!(
-                        "--cut {cut}: series pass no network; give statistics, kernels or \
-                         statistics,kernels"
+                        "--cut {cut}: series pass no network; give statistics, kernels, \
+                         statistics,kernels or values"
                     );
                     return Err(Error::new(ErrorKind::Usage, what));
                 }
@@ -158,7 +167,12 @@ impl Series {
         } else {
             0
         };
-        statistics + kernels
+        let values = if made.values {
+            self.channels.len() * self.window_points
+        } else {
+            0
+        };
+        statistics + kernels + values
     }
 
     /// A file's channels on the grid, scaled. `path` is for messages.
@@ -294,6 +308,13 @@ impl Analyst {
         features: &mut [f32],
     ) -> Result<()> {
         let failed = |error: fieldtune_core::Error| Error::new(ErrorKind::Failed, error);
+        if self.made.values {
+            if features.len() != self.window.len() {
+                return Err(Error::new(ErrorKind::Failed, "no room for the values"));
+            }
+            fill(channels, series.window_points, features);
+            return Ok(());
+        }
         let statistics = match self.made.statistics {
             true => self.statistics.of(channels),
             false => Vec::new(),

@@ -31,6 +31,8 @@ use crate::model::Model;
 use crate::recipe::Shape;
 use crate::samples::{SampleSet, Skipped};
 use crate::search::Found;
+use crate::senses::Sense;
+use crate::series;
 use crate::suspects::Suspect;
 use crate::views::ViewSet;
 
@@ -254,9 +256,11 @@ impl Session {
     /// manifest says.
     pub(crate) fn backbone(&self, set: &SampleSet, sources: &[Source<'_>]) -> Result<LazyBackbone> {
         let manifest = self.model.manifest();
-        let usual = match self.settings.wishes.tail {
-            true => &manifest.tail_cut,
-            false => self.model.usual_cut(set.kind()),
+        let wishes = &self.settings.wishes;
+        let usual = match &wishes.shape {
+            _ if wishes.tail => &manifest.tail_cut,
+            Some(Shape::Convolutions { .. }) => series::VALUES,
+            _ => self.model.usual_cut(set.kind()),
         };
         let cut = self.settings.cut.as_deref().unwrap_or(usual);
         if cut.is_empty() {
@@ -278,12 +282,19 @@ impl Session {
         self.model.sensing(sense, cut)
     }
 
-    /// The settings with the tail of this backbone in its place, where one is wished for.
-    fn with_tail(&self, backbone: &LazyBackbone) -> Result<Settings> {
+    /// The settings with the layers of the wished head where they depend on the backbone: its
+    /// tail, or convolutions over its channels.
+    fn with_layers(&self, backbone: &LazyBackbone) -> Result<Settings> {
         let mut settings = self.settings.clone();
         settings.wishes = self.heard_wishes(backbone, settings.wishes);
         if settings.wishes.tail {
             settings.wishes.shape = Some(Shape::Tail(backbone.tail()?));
+        }
+        let wished = &mut settings.wishes.shape;
+        if let (Some(Shape::Convolutions { channels, .. }), Sense::Series(series)) =
+            (wished, backbone.sense())
+        {
+            *channels = series.channels.len();
         }
         Ok(settings)
     }
@@ -299,7 +310,7 @@ impl Session {
         let sources = Source::of_set(set);
         let backbone = self.backbone(set, &sources)?;
         let cut_up = self.cut_up(backbone.sense(), set, &sources, &Silent)?;
-        let settings = self.with_tail(&backbone)?;
+        let settings = self.with_layers(&backbone)?;
         let alone = forecast::forecast(&settings, self.kernel(), &backbone, &cut_up.set)?;
         Ok(self.with_trial(&cut_up.set, alone))
     }
@@ -343,7 +354,7 @@ impl Session {
         if self.settings.memory_bytes.is_none() {
             return Ok(());
         }
-        let mut settings = self.with_tail(backbone)?;
+        let mut settings = self.with_layers(backbone)?;
         settings.wishes.views = Some(views);
         forecast::forecast(&settings, self.kernel(), backbone, set).map(|_| ())
     }

@@ -16,6 +16,8 @@ pub enum HeadChoice {
     Linear,
     /// Hidden layers of these widths.
     Mlp(Vec<usize>),
+    /// Convolutions along time of these channels, for sensor files.
+    Convolution(Vec<usize>),
     /// The backbone's own layers after the cut.
     Tail,
 }
@@ -135,6 +137,9 @@ pub struct Ramp {
     pub cosine: bool,
 }
 
+const EXPECTED: &str =
+    "expected auto, prototype, linear, mlp:H[,H...], convolution[:C[,C...]] or tail";
+
 pub(crate) fn head_shape(text: &str) -> Result<HeadChoice, String> {
     const MAX_WIDTH: usize = 8192;
     let width = |part: &str| match part.trim().parse() {
@@ -143,22 +148,27 @@ pub(crate) fn head_shape(text: &str) -> Result<HeadChoice, String> {
             "a hidden layer has 1 to {MAX_WIDTH} units, as in mlp:128"
         )),
     };
+    let widths = |text: &str| {
+        let widths = text.split(',').map(width).collect::<Result<Vec<_>, _>>()?;
+        match widths.len() {
+            0..=8 => Ok(widths),
+            _ => Err("at most 8 hidden layers".to_string()),
+        }
+    };
+    if let Some(text) = text.strip_prefix("convolution") {
+        return match text.strip_prefix(':') {
+            Some(text) => Ok(HeadChoice::Convolution(widths(text)?)),
+            None if text.is_empty() => Ok(HeadChoice::Convolution(vec![32, 64])),
+            None => Err(EXPECTED.into()),
+        };
+    }
     match (text, text.strip_prefix("mlp:")) {
         ("auto", _) => Ok(HeadChoice::Auto),
         ("prototype", _) => Ok(HeadChoice::Prototype),
         ("linear", _) => Ok(HeadChoice::Linear),
         ("tail", _) => Ok(HeadChoice::Tail),
-        (_, Some(widths)) => {
-            let widths = widths
-                .split(',')
-                .map(width)
-                .collect::<Result<Vec<_>, _>>()?;
-            if widths.len() > 8 {
-                return Err("at most 8 hidden layers".into());
-            }
-            Ok(HeadChoice::Mlp(widths))
-        }
-        _ => Err("expected auto, prototype, linear, mlp:H[,H...] or tail".into()),
+        (_, Some(text)) => Ok(HeadChoice::Mlp(widths(text)?)),
+        _ => Err(EXPECTED.into()),
     }
 }
 

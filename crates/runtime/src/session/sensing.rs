@@ -7,10 +7,11 @@ use super::{Progress, Session, Stage};
 use crate::candidates::{List, Wishes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::{LazyBackbone, Source};
+use crate::recipe::Shape;
 use crate::samples::SampleSet;
 use crate::senses::{Kind, Sense};
-use crate::series::Made;
 use crate::series::fit::{self, Wanted};
+use crate::series::{Made, VALUES};
 use crate::sound::windows::{common_rate_hz, cut_up};
 use crate::sound::{Feed, Sound, USUAL_RATE_HZ};
 use crate::views::ViewSet;
@@ -72,6 +73,13 @@ impl Session {
         if let Some(view) = of_pictures.filter(|_| kind != Kind::Picture) {
             let name = kind.name();
             return wrong(&format!("a {name} has no {view}; give another --views"));
+        }
+        let convolutions = matches!(settings.wishes.shape, Some(Shape::Convolutions { .. }));
+        if convolutions && kind != Kind::Series {
+            return wrong("--head convolution is for sensor files; give another --head");
+        }
+        if convolutions && settings.cut.as_deref().is_some_and(|cut| cut != VALUES) {
+            return wrong("--head convolution reads the values themselves; leave --cut out");
         }
         if kind == Kind::Series && settings.wishes.tail {
             return wrong(

@@ -112,7 +112,7 @@ impl Session {
     ) -> Result<Searched> {
         let start = Instant::now();
         let data = samples.data();
-        let wishes = self.with_tail(samples.backbone)?.wishes;
+        let wishes = self.with_layers(samples.backbone)?.wishes;
         let candidates = self.candidates(&wishes, &data);
         let checkpoint = self.checkpoint(&data, &candidates)?;
         // Before the search adds to it.
@@ -174,7 +174,7 @@ impl Session {
         )?;
         let unknowns = match &found.recipe.shape {
             // Distances between maps say little, and trained layers move the features.
-            Shape::Tail(_) => unknowns::Fit::nothing(data.len()),
+            Shape::Tail(_) | Shape::Convolutions { .. } => unknowns::Fit::nothing(data.len()),
             _ => unknowns::fit(
                 found.recipe.normalise,
                 trained.views,
