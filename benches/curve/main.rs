@@ -239,6 +239,8 @@ struct Cell {
     samples_a_class: usize,
     cases: usize,
     held: usize,
+    /// The same with the interval's ends rounded outwards to whole test samples.
+    held_in_steps: usize,
     below: usize,
     width: f64,
     expected: f64,
@@ -272,7 +274,7 @@ fn cells(cases: &[Case]) -> Result<Value, Failure> {
         cells[index].add(case);
     }
     println!(
-        "set          n  held  below  width  expected  2n     now    named, among worst third, hardly: cases, gain, most, calibration error, of a draw"
+        "set          n  held, in whole test samples, below  width  expected  2n     now    named, among worst third, hardly: cases, gain, most, calibration error, of a draw"
     );
     for cell in &mut cells {
         let count = cell.cases.max(1) as f64;
@@ -286,10 +288,11 @@ fn cells(cases: &[Case]) -> Result<Value, Failure> {
         }
         cell.calibration_error_a_draw /= count;
         println!(
-            "{:12} {:2} {:3}/{} {:3} {:8.2} {:8.2} {:6.2} {:6.2} {:4} {:4}  {:3} {:6.2} {:6.2} {:7.3} {:7.3}",
+            "{:12} {:2} {:3} {:3}/{} {:3} {:8.2} {:8.2} {:6.2} {:6.2} {:4} {:4}  {:3} {:6.2} {:6.2} {:7.3} {:7.3}",
             cell.set,
             cell.samples_a_class,
             cell.held,
+            cell.held_in_steps,
             cell.cases,
             cell.below,
             cell.width,
@@ -306,7 +309,11 @@ fn cells(cases: &[Case]) -> Result<Value, Failure> {
         );
     }
     let held: usize = cells.iter().map(|cell| cell.held).sum();
-    println!("all: {held} of {} held", cases.len());
+    let in_steps: usize = cells.iter().map(|cell| cell.held_in_steps).sum();
+    println!(
+        "all: {held} of {} held, {in_steps} in whole test samples",
+        cases.len()
+    );
     Ok(serde_json::to_value(&cells)?)
 }
 
@@ -317,6 +324,7 @@ impl Cell {
             samples_a_class: case.samples_a_class,
             cases: 0,
             held: 0,
+            held_in_steps: 0,
             below: 0,
             width: 0.0,
             expected: 0.0,
@@ -346,6 +354,10 @@ impl Cell {
         let range = curve.accuracy(2.0 * case.samples_a_class as f64);
         self.cases += 1;
         self.held += usize::from((range.low..=range.high).contains(&case.twice));
+        // Measured accuracy comes in steps of a test sample: an end between two is both.
+        let tested = case.calibration.samples().max(1) as f64;
+        let [low, high] = [(range.low * tested).floor(), (range.high * tested).ceil()];
+        self.held_in_steps += usize::from((low..=high).contains(&(case.twice * tested).round()));
         self.below += usize::from(case.twice < range.low);
         self.width += range.high - range.low;
         self.expected += range.expected;

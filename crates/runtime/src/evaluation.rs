@@ -177,10 +177,15 @@ impl Calibration {
         self
     }
 
+    /// How many samples there were.
+    pub fn samples(&self) -> usize {
+        self.bins.iter().map(|bin| bin.0).sum()
+    }
+
     /// Mean over samples of |accuracy - confidence| of their bin, 0 to 1. Few samples vary
     /// around their confidence, so of few it is more than 0 for the best probabilities too.
     pub fn error(&self) -> f64 {
-        let samples: usize = self.bins.iter().map(|bin| bin.0).sum();
+        let samples = self.samples();
         let gaps = self
             .bins
             .iter()
