@@ -21,6 +21,9 @@ pub const MAX_CLASSES: usize = head::MAX_CLASSES;
 /// Longest label in bytes of UTF-8.
 pub const MAX_LABEL_BYTES: usize = head::MAX_LABEL_BYTES;
 
+/// How the name of a folder inside of a class begins whose samples are one group.
+pub const GROUP: &str = "group=";
+
 /// Where links in a folder and relative paths of a list may lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bounds {
@@ -37,7 +40,8 @@ pub struct Sample {
     pub path: PathBuf,
     /// Index into [`SampleSet::labels`].
     pub label: usize,
-    /// Samples of one group never stand on both sides of a split; folders have none.
+    /// Samples of one group never stand on both sides of a split. In a folder those below one
+    /// named `group=NAME` inside of a class.
     pub group: Option<String>,
     /// The part of the file that it is; `None` for all of it.
     pub part: Option<Part>,
@@ -208,7 +212,7 @@ impl SampleSet {
 }
 
 /// What is wrong with the name of a class, or `None`.
-fn label_problem(label: &str) -> Option<String> {
+pub(crate) fn label_problem(label: &str) -> Option<String> {
     if label.is_empty() {
         return Some("the label is empty".into());
     }

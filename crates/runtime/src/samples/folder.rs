@@ -1,12 +1,12 @@
 //! Samples in a folder with one sub-folder a class. Sub-folders inside of a class are
-//! walked; links to folders are not, so the walk ends.
+//! walked, and those named `group=NAME` say a group; links to folders are not, so the walk ends.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirEntry, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Bounds, SampleSet, Skipped, assemble, label_problem};
+use super::{Bounds, GROUP, SampleSet, Skipped, assemble, label_problem};
 use crate::error::{Error, ErrorKind, Result};
 use crate::senses::Kind;
 
@@ -41,7 +41,8 @@ pub(super) fn read(root: &Path, bounds: Bounds) -> Result<SampleSet> {
     for (label, folder) in classes {
         let mut paths = walk.class(&folder)?;
         paths.sort();
-        found.extend(paths.into_iter().map(|path| (path, label.clone(), None)));
+        let labelled = paths.into_iter();
+        found.extend(labelled.map(|(path, group)| (path, label.clone(), group)));
         labels.insert(label);
     }
     walk.skipped.sort_by(|one, other| one.path.cmp(&other.path));
@@ -58,7 +59,8 @@ pub(super) fn read_unlabelled(root: &Path, bounds: Bounds) -> Result<SampleSet> 
     };
     let mut paths = walk.class(root)?;
     paths.sort();
-    let found = paths.into_iter().map(|path| (path, String::new(), None));
+    let found = paths.into_iter();
+    let found = found.map(|(path, group)| (path, String::new(), group));
     let labels = BTreeSet::from([String::new()]);
     Ok(assemble(root, labels, found.collect(), walk.skipped))
 }
@@ -88,22 +90,23 @@ impl Walk<'_> {
         Ok((classes, loose))
     }
 
-    /// The usable files of one class, in no order.
-    fn class(&mut self, folder: &Path) -> Result<Vec<PathBuf>> {
+    /// The usable files of one class with their groups, in no order.
+    fn class(&mut self, folder: &Path) -> Result<Vec<(PathBuf, Option<String>)>> {
         let mut found = Vec::new();
-        let mut waiting = vec![folder.to_path_buf()];
-        while let Some(folder) = waiting.pop() {
+        let mut waiting = vec![(folder.to_path_buf(), None)];
+        while let Some((folder, group)) = waiting.pop() {
             for entry in entries(&folder)? {
                 let (path, file_type) = (entry.path(), kind(&entry)?);
                 if is_litter(&entry) {
                     continue;
                 }
                 if file_type.is_dir() {
-                    waiting.push(path);
+                    let own = group_of(&entry).or_else(|| group.clone());
+                    waiting.push((path, own));
                 } else if let Some(reason) = self.refusal(&path, file_type) {
                     self.skip(path, &reason);
                 } else {
-                    found.push(path);
+                    found.push((path, group.clone()));
                 }
             }
         }
@@ -151,6 +154,13 @@ fn class_label(folder: &Path) -> Result<String> {
         Some(problem) => Err(bad(&problem, "rename the folder")),
         None => Ok(label.to_string()),
     }
+}
+
+/// The group that the name of a folder says.
+fn group_of(entry: &DirEntry) -> Option<String> {
+    let name = entry.file_name().to_string_lossy().into_owned();
+    let group = name.strip_prefix(GROUP)?;
+    (!group.is_empty()).then(|| group.to_string())
 }
 
 fn no_classes(root: &Path, loose: usize) -> Error {
