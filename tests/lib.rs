@@ -7,6 +7,7 @@ pub mod layer_tables;
 pub mod onnx_files;
 pub mod predictions;
 pub mod reference;
+pub mod running;
 pub mod small_heads;
 pub mod sounds;
 pub mod without_pictures;

@@ -4,6 +4,7 @@
 mod choices;
 mod devices;
 mod heads;
+pub mod sources;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,11 +58,17 @@ pub enum Command {
         after_help = "Example:\n  fieldtune predict birds.head photo.jpg\n  cat photo.jpg | fieldtune predict birds.head -"
     )]
     Predict(PredictArgs),
-    /// Label each new picture, recording or sensor file of a folder as it appears, until stopped
+    /// Label each new file of a folder as it appears, or what a camera, microphone or sensor
+    /// gives, until stopped
     #[command(
-        after_help = "Example:\n  fieldtune watch birds.head incoming/ --json >> birds.jsonl"
+        after_help = "Example:\n  fieldtune watch birds.head incoming/ --json >> birds.jsonl\n  fieldtune watch birds.head --microphone default --agree 3"
     )]
     Watch(crate::watch::WatchArgs),
+    /// Take samples from a camera, microphone or sensor into a folder to train on
+    #[command(
+        after_help = "Example:\n  fieldtune collect samples/ --label ripe --camera /dev/video0 --every 5s --count 20\n  fieldtune collect samples/ --label cough --group pen-3 --microphone default --window 2s"
+    )]
+    Collect(crate::collect::CollectArgs),
     /// Name the unlabelled files that are most worth a label
     #[command(
         after_help = "Example:\n  fieldtune suggest birds.head unlabelled/ -n 20\n  fieldtune suggest birds.head unlabelled/ | xargs -d '\\n' cp -t to-label/"

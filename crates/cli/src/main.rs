@@ -6,6 +6,7 @@
 mod args;
 mod bench;
 mod check;
+mod collect;
 mod config;
 mod demo;
 mod device;
@@ -29,6 +30,14 @@ use args::{Cli, Command, HeadCommand};
 use fieldtune::error::{Error, Result};
 
 fn main() -> ExitCode {
+    // Not among the commands: `watch` and `collect` start this program once more.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|it| it == fieldtune::sources::FLAG)
+    {
+        fieldtune::sources::keep();
+        return ExitCode::SUCCESS;
+    }
     fieldtune::budget::return_freed_memory();
     match config::parse(std::env::args_os().collect()).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,6 +58,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
+        Command::Collect(args) => collect::run(&args),
         Command::Suggest(args) => suggest::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Export(args) => export::run(&args),

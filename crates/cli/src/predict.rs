@@ -100,14 +100,10 @@ pub fn said(
     coverage: Option<f64>,
     as_json: bool,
 ) -> String {
-    let set = coverage.map(|coverage| set(prediction, head, coverage));
     if as_json {
-        let mut object = object(path, prediction, head);
-        if let Some(set) = set {
-            object["set"] = json!(set);
-        }
-        print::json_line(&object)
+        said_with(path, prediction, head, coverage, &json!({}))
     } else {
+        let set = coverage.map(|coverage| set(prediction, head, coverage));
         let line = line(path, prediction, head);
         let set = set.map_or_else(String::new, |set| format!("  [{}]", set.join(", ")));
         let mut text = print::line(&format!("{}{set}", line.trim_end()));
@@ -121,6 +117,24 @@ pub fn said(
         }
         text
     }
+}
+
+/// One prediction as a line of JSON with `more` fields.
+pub fn said_with(
+    path: &Path,
+    prediction: &Prediction,
+    head: &Head,
+    coverage: Option<f64>,
+    more: &Value,
+) -> String {
+    let mut object = object(path, prediction, head);
+    if let Some(coverage) = coverage {
+        object["set"] = json!(set(prediction, head, coverage));
+    }
+    for (name, value) in more.as_object().into_iter().flatten() {
+        object[name] = value.clone();
+    }
+    print::json_line(&object)
 }
 
 /// A time in which windows that touch or overlap say the same label.

@@ -214,7 +214,11 @@ pub fn summary(outcome: &Outcome, head: &Path, file_bytes: u64, report: Option<&
     }
     out += &match &outcome.expected {
         Some(expected) => format!("expected on new samples: {}\n", print::accuracy(expected)),
-        None => "too few samples to say how good it is: give at least 2 a class\n".into(),
+        None => {
+            "too few samples to say how good it is: give at least 2 a class, of 2 groups where \
+                 there are groups\n"
+                .into()
+        }
     };
     out += &match &outcome.curve {
         Ok(curve) => format!("enough samples? {}\n", curve.sentence()),

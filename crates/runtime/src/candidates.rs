@@ -194,8 +194,8 @@ fn of_series() -> Vec<Recipe> {
     ]
 }
 
-/// How convolutions over the values of sensor files are trained, from nothing. Measured on
-/// parts of the training files of eight sets, see `benches/README.md`.
+/// How convolutions over the values of sensor files are trained, from nothing. What they
+/// reach stands in `benches/README.md`; nothing was tuned.
 fn of_values(shape: &Shape) -> Recipe {
     Recipe {
         shape: shape.clone(),

@@ -5,7 +5,7 @@
 //! [`fieldtune_core::device`].
 
 mod client;
-mod port;
+pub(crate) mod port;
 mod simulated;
 pub mod windows;
 

@@ -160,6 +160,20 @@ impl Store {
         }
     }
 
+    /// Removes what killed writers left in a folder. Failing that, it stays: no harm.
+    ///
+    /// # Errors
+    /// As [`Store::names`].
+    pub fn remove_abandoned(&self, folder: &Path) -> Result<()> {
+        for name in self.names(folder)? {
+            let bytes = name.as_encoded_bytes();
+            if bytes.starts_with(b".") && bytes.ends_with(SUFFIX.as_bytes()) {
+                let _ = self.disk.remove_abandoned(&folder.join(&name));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a file can be written at `path`, asked before work of which it would be the
     /// end. Leaves nothing behind.
     ///

@@ -8,6 +8,8 @@
 //! the process is killed in between, but none goes without. Lines of files that are gone
 //! are dropped when there are many, so that it does not grow for as long as files come.
 
+pub mod live;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;

@@ -62,6 +62,7 @@ mod unix {
     use std::path::Path;
     use std::time::Duration;
 
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
     use rustix::termios::{
         ControlModes, OptionalActions, QueueSelector, SpecialCodeIndex, isatty, tcflush, tcgetattr,
@@ -123,6 +124,14 @@ mod unix {
             tcflush(&file, QueueSelector::IOFlush).map_err(unusable)?;
             Ok(Self(file))
         }
+
+        /// Whether the other end is gone: reading then gives nothing, for ever.
+        fn is_hung_up(&self) -> bool {
+            let mut line = [PollFd::new(&self.0, PollFlags::IN)];
+            let at_once = Timespec::default();
+            let polled = poll(&mut line, Some(&at_once));
+            polled.is_ok() && line[0].revents().contains(PollFlags::HUP)
+        }
     }
 
     impl Port for Serial {
@@ -131,7 +140,10 @@ mod unix {
         }
 
         fn receive(&mut self, buffer: &mut [u8], _: Duration) -> std::io::Result<usize> {
-            self.0.read(buffer)
+            match self.0.read(buffer)? {
+                0 if self.is_hung_up() => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                count => Ok(count),
+            }
         }
     }
 }

@@ -160,7 +160,7 @@ fn text_of<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str> {
 }
 
 /// What stands between the columns, by the first line: a comma unless there is none.
-fn delimiter(text: &str) -> u8 {
+pub(crate) fn delimiter(text: &str) -> u8 {
     let first = text.trim_start().lines().next().unwrap_or_default();
     let others = [b';', b'\t'];
     let other = others
@@ -189,6 +189,13 @@ fn quoted(text: &str) -> String {
         ""
     };
     format!("\"{start}{more}\"")
+}
+
+/// The unit in seconds of a column of times; `None` for the name of a channel.
+pub(crate) fn time_unit(name: &str) -> Option<f64> {
+    let mut known = TIMES.iter();
+    let known = known.find(|(time, _)| name.eq_ignore_ascii_case(time));
+    known.map(|(_, unit)| *unit)
 }
 
 /// A table that grows.
@@ -223,14 +230,8 @@ impl Columns {
                 )));
             }
         }
-        let unit = |name: &str| {
-            let known = TIMES
-                .iter()
-                .find(|(time, _)| name.eq_ignore_ascii_case(time));
-            known.map(|(_, unit)| *unit)
-        };
         let time = names.iter().enumerate();
-        let mut time = time.filter_map(|(index, name)| Some((index, unit(name)?)));
+        let mut time = time.filter_map(|(index, name)| Some((index, time_unit(name)?)));
         let (time, second) = (time.next(), time.next());
         if second.is_some() {
             return Err(wrong(&"two columns are times"));
@@ -300,7 +301,7 @@ impl Columns {
 }
 
 /// The number in a cell, which f32 can hold, or what is wrong with it.
-fn number(cell: &str) -> std::result::Result<f64, String> {
+pub(crate) fn number(cell: &str) -> std::result::Result<f64, String> {
     if cell.is_empty() {
         return Err("the cell is empty".into());
     }

@@ -80,7 +80,12 @@ impl Predictor<'_> {
 
     /// Of what kind the head's samples are.
     pub fn kind(&self) -> Kind {
-        self.backbone.sense().kind()
+        self.sense().kind()
+    }
+
+    /// How they become numbers.
+    pub fn sense(&self) -> &Sense {
+        self.backbone.sense()
     }
 
     /// Labels the given files. One result a file, in order: a prediction, or why it could
