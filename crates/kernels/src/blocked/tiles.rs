@@ -234,6 +234,10 @@ impl Depthwise<'_> {
 }
 
 /// A part of a [`Depthwise`]: pixels of one row. Slices begin at the first.
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, reason = "tiles of one pixel need no count or stride")
+)]
 pub(super) struct DepthwiseTile<'a> {
     pub pixels: usize,
     pub input: &'a [f32],
