@@ -334,17 +334,17 @@ enum Operators {
 impl Source<'_> {
     /// The network up to `cut`, one tensor or several.
     fn prepared(&self, cut: &str) -> Result<Prepared> {
-        let taps = Document::read(self.bytes, self.file)?.taps(cut)?;
-        match self.attempt(&taps) {
+        let whole = Document::read(self.bytes, self.file)?;
+        let taps = whole.taps(cut)?;
+        match self.attempt(whole, &taps) {
             Ok(prepared) => Ok(prepared),
             Err(Trouble::Said(error)) => Err(error),
             Err(Trouble::Fault(fault)) => Err(self.explained(&taps, &fault)?),
         }
     }
 
-    /// The file reduced to what `taps` need, with its inputs fixed.
-    fn document(&self, taps: &[Tap]) -> Result<(Document, Pinned)> {
-        let mut document = Document::read(self.bytes, self.file)?;
+    /// The whole file reduced to what `taps` need, with its inputs fixed.
+    fn reduced(&self, mut document: Document, taps: &[Tap]) -> Result<(Document, Pinned)> {
         let tensors: Vec<String> = taps.iter().map(|tap| tap.tensor.clone()).collect();
         document.keep_only(&tensors)?;
         side::read(&mut document, self.folder)?;
@@ -353,8 +353,8 @@ impl Source<'_> {
         Ok((document, pinned))
     }
 
-    fn attempt(&self, taps: &[Tap]) -> std::result::Result<Prepared, Trouble> {
-        let (mut document, pinned) = self.document(taps)?;
+    fn attempt(&self, whole: Document, taps: &[Tap]) -> std::result::Result<Prepared, Trouble> {
+        let (mut document, pinned) = self.reduced(whole, taps)?;
         rewrite::spell_out_quantisers(&mut document);
         let shape = pinned.shape.clone();
         let mut parsed = Parsed::new(document, pinned, None)?;
@@ -395,11 +395,13 @@ impl Source<'_> {
 
     /// The error about a fault before `taps`.
     fn explained(&self, taps: &[Tap], fault: &Fault) -> Result<Error> {
-        let (document, pinned) = self.document(taps)?;
+        let whole = || Document::read(self.bytes, self.file);
+        let (document, pinned) = self.reduced(whole()?, taps)?;
         let nodes = document.nodes();
         drop(document);
         let works = |tensor: &str| {
-            let attempt = caught(|| self.attempt(&[Tap::whole(tensor)]).is_ok());
+            let taps = [Tap::whole(tensor)];
+            let attempt = caught(|| whole().is_ok_and(|it| self.attempt(it, &taps).is_ok()));
             attempt.unwrap_or(false)
         };
         // Of several tensors each is needed for itself, so no node stands between.
@@ -519,8 +521,7 @@ pub(crate) fn graph(question: &Question<'_>) -> Result<Answer> {
         let whole = Document::read(question.bytes, file)?;
         let (outputs, output) = (whole.outputs(), whole.output(question.output)?);
         let cut = question.cut.map(|cut| whole.taps(cut)).transpose()?;
-        drop(whole);
-        let (document, pinned) = source.document(&[Tap::whole(&output)])?;
+        let (document, pinned) = source.reduced(whole, &[Tap::whole(&output)])?;
         let nodes = document.nodes();
         let mut faults = Vec::new();
         let graph = described(document, pinned, &output, &mut faults);
