@@ -454,18 +454,26 @@ mod tests {
     #[test]
     fn rows_without_a_time_get_that_of_their_arrival() {
         let extent = Extent::Seconds {
-            window: 0.001,
-            hop: 0.001,
+            window: 0.02,
+            hop: 0.02,
             slack: 0.0,
         };
         let mut splitter = lines(extent, None);
-        pushed(&mut splitter, "x\n1\n", 100).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        let (windows, _) = pushed(&mut splitter, "2\n3\n4\n", 100).unwrap();
-        let last = windows.last().unwrap();
-        assert!(last.starts_with("time,x\n0."), "{last}");
-        let table = table::parse(last.as_bytes(), Path::new("a")).unwrap();
-        assert!(table.times.is_some() && table.values[0].contains(&4.0));
+        pushed(&mut splitter, "x\n", 100).unwrap();
+        // Rows that come at once are spread over the time since the last ones, so that one
+        // lies 0.5 ms from the next, or up to 40 times as far on a busy machine.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let rows: String = (0..200).map(|row| format!("{row}\n")).collect();
+        let (windows, _) = pushed(&mut splitter, &rows, 10_000).unwrap();
+        assert!((1..=200).contains(&windows.len()), "{}", windows.len());
+        for window in &windows {
+            assert!(window.starts_with("time,x\n"), "{window}");
+            let table = table::parse(window.as_bytes(), Path::new("a")).unwrap();
+            let times = table.times.unwrap();
+            assert!(times.is_sorted() && times[times.len() - 1] - times[0] <= 0.021);
+            let steps = table.values[0].windows(2);
+            assert!(steps.clone().all(|pair| pair[1] == pair[0] + 1.0));
+        }
     }
 
     #[test]
