@@ -73,7 +73,8 @@ pub fn candidates(wishes: &Wishes, counts: &[usize]) -> Vec<Recipe> {
         return vec![wishes.applied_to(of_values(shape))];
     }
     let mut candidates: Vec<Recipe> = Vec::new();
-    let tried = if are_searched(counts) { usize::MAX } else { 1 };
+    let fewest = counts.iter().min().copied().unwrap_or(0);
+    let tried = if fewest < SEARCH_FROM { 1 } else { usize::MAX };
     let list = match wishes.list {
         List::Network => defaults(),
         List::Statistics => of_statistics(),
@@ -86,11 +87,6 @@ pub fn candidates(wishes: &Wishes, counts: &[usize]) -> Vec<Recipe> {
         }
     }
     candidates
-}
-
-/// Whether there are samples enough, so many of each class, to choose among recipes.
-pub(crate) fn are_searched(counts: &[usize]) -> bool {
-    counts.iter().all(|count| *count >= SEARCH_FROM)
 }
 
 /// What is done where nothing is wished and nothing searched.
