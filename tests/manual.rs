@@ -11,7 +11,7 @@ fn printed(arguments: &[&str]) -> String {
 #[test]
 fn every_command_has_a_page_that_names_it_and_its_example() {
     let list = printed(&["man", "--list"]);
-    for wanted in ["train", "watch", "doctor", "head show"] {
+    for wanted in ["train", "collect", "watch", "doctor", "head show"] {
         assert!(list.lines().any(|line| line == wanted), "{list}");
     }
     for name in list.lines() {

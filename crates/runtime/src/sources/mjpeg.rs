@@ -36,6 +36,8 @@ enum Place {
 pub struct Mjpeg {
     place: Place,
     frame: Vec<u8>,
+    /// Whether it has compressed data yet: without, it is none.
+    scanned: bool,
 }
 
 impl Default for Mjpeg {
@@ -43,6 +45,7 @@ impl Default for Mjpeg {
         Self {
             place: Place::Outside(false),
             frame: Vec::new(),
+            scanned: false,
         }
     }
 }
@@ -66,7 +69,7 @@ impl Mjpeg {
                 START_OF_IMAGE => self.start(),
                 END_OF_IMAGE => {
                     self.place = Place::Outside(false);
-                    return true;
+                    return self.scanned;
                 }
                 // A 0xff of the data itself, or a point where decoding can begin again.
                 0x00 | 0xd0..=0xd7 if scan => Place::Scan,
@@ -86,10 +89,12 @@ impl Mjpeg {
             Place::Scan if byte == 0xff => Place::Marker { scan: true },
             Place::Scan => Place::Scan,
         };
+        self.scanned |= self.place == Place::Scan;
         false
     }
 
     fn start(&mut self) -> Place {
+        self.scanned = false;
         self.frame.clear();
         self.frame.extend([0xff, START_OF_IMAGE]);
         Place::Between
