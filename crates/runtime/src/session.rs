@@ -93,7 +93,7 @@ pub struct Settings {
     /// An unreadable sample is an error.
     pub strict: bool,
     /// Share of samples of trained classes that may be called unknown, 0 to below 1;
-    /// `None` for [`unknowns::FALSE_ALARMS`].
+    /// `None` for [`crate::unknowns::FALSE_ALARMS`].
     pub false_alarms: Option<f64>,
     /// Longer recordings are cut into windows of so many seconds; `None` for what the
     /// manifest says, or what is usual.
