@@ -14,6 +14,7 @@ use fieldtune::manifest::{Flags, Manifest};
 use fieldtune::recipe::{self, Normalise, Recipe, Shape};
 use fieldtune::tail::{Pretrained, Tail};
 use fieldtune::views::ViewSet;
+use fieldtune_core::decay::Mode;
 use fieldtune_core::network::{Layer, Network};
 use fieldtune_core::optimizer::Optimizer;
 use fieldtune_core::random::Random;
@@ -477,12 +478,22 @@ fn two_classes(tail: &Tail) -> (Vec<f32>, Vec<u16>, usize) {
 }
 
 fn small_tail() -> Tail {
-    let bytes = residual().bytes;
-    let inspection = inspect(&bytes, Path::new("r.onnx"), None).expect("readable");
+    tail_of(&residual(), "sum1")
+}
+
+fn tail_of(made: &Made, cut: &str) -> Tail {
+    let file = Path::new("r.onnx");
+    let inspection = inspect(&made.bytes, file, None).expect("readable");
     let image = inspection.input.as_image().expect("an image");
-    let manifest =
-        Manifest::from_flags(Path::new("r.onnx"), image, Flags::default()).expect("sound");
-    Tail::import(&manifest, &bytes, "sum1").expect("can be imported")
+    let manifest = Manifest::from_flags(file, image, Flags::default()).expect("sound");
+    Tail::import(&manifest, &made.bytes, cut).expect("can be imported")
+}
+
+/// Sum of -ln p(own class) of two classes.
+fn loss(logits: &[f32], labels: &[u16]) -> f32 {
+    let rows = logits.chunks_exact(2).zip(labels);
+    let own = rows.map(|(row, label)| row[usize::from(*label)] - row[1 - usize::from(*label)]);
+    own.map(|margin| (1.0 + (-margin).exp()).ln()).sum()
 }
 
 #[test]
@@ -540,17 +551,69 @@ fn training_starts_where_frozen_features_end_and_goes_on_from_there() {
     let moved = trained(&recipe, &data);
     assert_ne!(&moved.parameters[..parameters.len()], parameters);
     let after = moved.judge(&data, &all, kernel).expect("judges");
-    let loss = |logits: &[f32]| -> f32 {
-        let rows = logits.chunks_exact(2).zip(&labels);
-        let own = rows.map(|(row, label)| row[usize::from(*label)] - row[1 - usize::from(*label)]);
-        own.map(|margin| (1.0 + (-margin).exp()).ln()).sum()
+    let [before, after] = [found, after].map(|logits| loss(&logits, &labels));
+    assert!(after < before, "{after} {before}");
+}
+
+/// Its features are not whitened: layers that were trained on features as they are come first.
+#[test]
+fn a_step_follows_the_loss_on_a_plain_vector_as_it_is() {
+    let tail = tail_of(&dense(), "flat");
+    let (values, labels, width) = two_classes(&tail);
+    let views = [values.as_slice()];
+    let data = Data {
+        views: &views,
+        held: ViewSet::ORIGINAL,
+        labels: &labels,
+        groups: &[],
+        features: width,
+        classes: 2,
     };
-    assert!(
-        loss(&after) < loss(&found),
-        "{} {}",
-        loss(&after),
-        loss(&found)
-    );
+    let all: Vec<usize> = (0..labels.len()).collect();
+    let wishes = Wishes {
+        shape: Some(Shape::Tail(Pretrained::new(tail))),
+        adversarial: Some(None),
+        decay: Some(Mode::None),
+        batch: Some(labels.len()),
+        ..Wishes::default()
+    };
+    let step = Recipe {
+        // Almost all scatter within classes would be taken out of the features.
+        whitening: Some(0.01),
+        epochs: 1,
+        least_steps: 1,
+        extras: Default::default(),
+        ..candidates(&wishes, &[12, 12]).remove(0)
+    };
+    let still = Recipe {
+        learning_rate: 0.0,
+        ..step.clone()
+    };
+    let kernel = Kernel::best();
+    let [mut start, moved] =
+        [still, step].map(|recipe| recipe::train(&recipe, &data, &all, 1, kernel).expect("trains"));
+    let first = moved
+        .network
+        .layers()
+        .iter()
+        .position(|layer| matches!(layer, Layer::Dense { .. }));
+    let weights = moved.network.weights(first.expect("a dense layer"));
+    let (mut along, mut squares) = (0.0, [0.0, 0.0]);
+    for index in weights {
+        let by = moved.parameters[index] - start.parameters[index];
+        let mut at = |shift: f32| {
+            start.parameters[index] += shift;
+            let logits = start.judge(&data, &all, kernel).expect("judges");
+            start.parameters[index] -= shift;
+            loss(&logits, &labels)
+        };
+        let downhill = at(-0.002) - at(0.002);
+        along += by * downhill;
+        squares[0] += by * by;
+        squares[1] += downhill * downhill;
+    }
+    let cosine = along / (squares[0] * squares[1]).sqrt();
+    assert!(cosine > 0.99, "{cosine}");
 }
 
 #[test]

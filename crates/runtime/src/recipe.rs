@@ -1,11 +1,13 @@
 //! One way to train a head, and doing it: features in, trained layers out. Which
 //! recipe is best is `search.rs`'s question.
 
+mod convolutions;
+
 use std::fmt;
 
 use fieldtune_core::Kernel;
 use fieldtune_core::decay::{Decay, Mode};
-use fieldtune_core::network::{Convolution, Layer, Network, Shape as Map, Window};
+use fieldtune_core::network::{Layer, Network};
 use fieldtune_core::optimizer::Optimizer;
 use fieldtune_core::plan::Plan;
 use fieldtune_core::predict;
@@ -212,26 +214,19 @@ impl Recipe {
     /// # Errors
     /// `Usage` when the head would be too large or has too many layers or classes.
     pub fn network(&self, features: usize, classes: usize) -> Result<Network> {
-        let hidden = match &self.shape {
-            Shape::Tail(tail) => {
-                let layers = u32::try_from(classes).ok();
-                let layers = layers.and_then(|classes| training::layers(tail, classes));
-                let network = layers.ok_or(fieldtune_core::Error::LayerTable);
-                return network
-                    .and_then(|layers| Network::new(&layers))
-                    .map_err(refused);
-            }
-            Shape::Convolutions { channels, widths } => {
-                let layers = convolutions(*channels, widths, features, classes);
-                let layers = layers.ok_or(fieldtune_core::Error::LayerTable);
-                return layers
-                    .and_then(|layers| Network::new(&layers))
-                    .map_err(refused);
-            }
-            Shape::Prototype | Shape::Linear => &[][..],
-            Shape::Mlp(hidden) => hidden,
+        let of = |layers: Option<Vec<Layer>>| {
+            let layers = layers.ok_or(fieldtune_core::Error::LayerTable);
+            layers.and_then(|layers| Network::new(&layers))
         };
-        Network::mlp(features, hidden, classes).map_err(refused)
+        let network = match &self.shape {
+            Shape::Tail(tail) => of(training::layers(tail, classes)),
+            Shape::Convolutions { channels, widths } => {
+                of(convolutions::layers(*channels, widths, features, classes))
+            }
+            Shape::Prototype | Shape::Linear => Network::mlp(features, &[], classes),
+            Shape::Mlp(hidden) => Network::mlp(features, hidden, classes),
+        };
+        network.map_err(refused)
     }
 
     /// Whether training never leaves the space of the rows, so that coordinates in it do:
@@ -286,56 +281,6 @@ impl Recipe {
             .plan(&network)
             .map_err(refused)
     }
-}
-
-/// Points that a convolution along time sees; an odd number, so that it has a middle.
-const REACH: u8 = 9;
-
-/// The layers of [`Shape::Convolutions`] over `features` values; `None` where those are not
-/// whole channels, or a size is too large. A window shorter than two points is not halved.
-fn convolutions(
-    channels: usize,
-    widths: &[usize],
-    features: usize,
-    classes: usize,
-) -> Option<Vec<Layer>> {
-    let narrow = |size: usize| u32::try_from(size).ok();
-    let points = features.checked_div(channels)?;
-    if points * channels != features {
-        return None;
-    }
-    let mut shape = Map::map(narrow(channels)?, 1, narrow(points)?);
-    let mut layers = vec![Layer::Input(shape)];
-    for (index, width) in widths.iter().enumerate() {
-        if index > 0 && shape.columns > 1 {
-            let halved = Window {
-                kernel: [1, 2],
-                stride: [1, 2],
-                ..Window::square(1, 1, 0)
-            };
-            layers.push(Layer::MaxPool(halved));
-            shape.columns /= 2;
-        }
-        let along_time = Window {
-            kernel: [1, REACH],
-            padding: [0, REACH / 2, 0, REACH / 2],
-            ..Window::square(1, 1, 0)
-        };
-        let outputs = narrow(*width)?;
-        layers.push(Layer::Convolution(Convolution::full(
-            shape.channels,
-            outputs,
-            along_time,
-        )));
-        layers.push(Layer::Relu);
-        shape.channels = outputs;
-    }
-    layers.push(Layer::GlobalAveragePool);
-    layers.push(Layer::Dense {
-        inputs: shape.channels,
-        outputs: narrow(classes)?,
-    });
-    Some(layers)
 }
 
 fn refused(error: fieldtune_core::Error) -> Error {
@@ -408,7 +353,7 @@ pub(crate) fn train_from(
     // A tail's features are whitened where its linear head is made.
     let whitening = recipe
         .whitening
-        .filter(|_| !training::reads_map(&network))
+        .filter(|_| recipe.tail().is_none())
         .and_then(|shrinkage| Whitening::fit(&rows, data, shrinkage, kernel));
     if let Some(whitening) = &whitening {
         whitening.apply(&mut rows.values);

@@ -24,14 +24,14 @@ pub(crate) fn reads_map(network: &Network) -> bool {
 }
 
 /// The layers that are trained: those of the tail, square root and length, a classifier.
-pub(crate) fn layers(tail: &Tail, classes: u32) -> Option<Vec<Layer>> {
+/// `None` where a size is too large.
+pub(crate) fn layers(tail: &Tail, classes: usize) -> Option<Vec<Layer>> {
     let (body, _) = tail.body().ok()?;
     let mut layers = tail.layers().to_vec();
-    let inputs = u32::try_from(body.classes()).ok()?;
     layers.push(Layer::RootLength);
     layers.push(Layer::Dense {
-        inputs,
-        outputs: classes,
+        inputs: u32::try_from(body.classes()).ok()?,
+        outputs: u32::try_from(classes).ok()?,
     });
     Some(layers)
 }
