@@ -289,23 +289,20 @@ impl HeldOut {
     ) -> Self {
         let temperature = fit_temperature(&logits, &labels, classes);
         let losses = losses(&logits, &labels, classes, temperature);
-        let n = losses.len().max(1) as f64;
-        let mean = losses.iter().sum::<f64>() / n;
-        let variance = losses.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>() / n;
-        // Repeats judge the same samples again: they do not count as more of them.
-        let independent = (n / repeats.max(1) as f64).max(1.0);
+        let (log_loss, log_loss_error) = mean_and_error(&losses, repeats);
         let mut judged = Self {
             rows,
             labels,
             logits,
             temperature,
-            log_loss: mean,
-            log_loss_error: (variance / independent).sqrt(),
+            log_loss,
+            log_loss_error,
             accuracy: 0.0,
             repeats,
         };
         let hits = judged.hits(classes);
-        judged.accuracy = hits.iter().map(|hit| f64::from(*hit)).sum::<f64>() / n;
+        let hits = hits.iter().map(|hit| f64::from(*hit));
+        judged.accuracy = hits.sum::<f64>() / losses.len().max(1) as f64;
         judged
     }
 
@@ -330,11 +327,8 @@ impl HeldOut {
         let paired = own
             .iter()
             .filter_map(|(row, own)| Some(others.get(row)? - own));
-        let gains: Vec<f64> = paired.collect();
-        let n = gains.len().max(1) as f64;
-        let mean = gains.iter().sum::<f64>() / n;
-        let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / n;
-        mean > STANDARD_ERRORS * (variance / n).sqrt()
+        let (gain, error) = mean_and_error(&paired.collect::<Vec<_>>(), 1);
+        gain > STANDARD_ERRORS * error
     }
 
     /// -ln p(own class) of every sample, the mean over the repeats, in nats.
@@ -435,16 +429,26 @@ fn choose(tried: &[Tried], classes: usize) -> usize {
         }
         let losses = other.held_out.losses(classes);
         let gains: Vec<f64> = default.iter().zip(&losses).map(|(a, b)| a - b).collect();
-        let n = gains.len().max(1) as f64;
-        let mean = gains.iter().sum::<f64>() / n;
-        let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / n;
-        // Repeats judge the same samples again: they do not count as more of them.
-        let error = (variance * repeats.max(1) as f64 / n).sqrt();
-        if mean > STANDARD_ERRORS * error && mean > chosen.1 {
-            chosen = (index, mean);
+        let (gain, error) = mean_and_error(&gains, repeats);
+        if gain > STANDARD_ERRORS * error && gain > chosen.1 {
+            chosen = (index, gain);
         }
     }
     chosen.0
+}
+
+/// The mean of values, and its standard error where samples were judged so many times each:
+/// judging the same ones again does not make more of them.
+fn mean_and_error(values: &[f64], repeats: usize) -> (f64, f64) {
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values
+        .iter()
+        .map(|value| (value - mean).powi(2))
+        .sum::<f64>()
+        / n;
+    let independent = (n / repeats.max(1) as f64).max(1.0);
+    (mean, (variance / independent).sqrt())
 }
 
 /// -ln p(label) of every row, in nats.
