@@ -8,7 +8,7 @@ use fieldtune::features::Source;
 use fieldtune::forecast::Forecast;
 use fieldtune::growing::Saved;
 use fieldtune::report::Report;
-use fieldtune::session::{Outcome, TailTrial};
+use fieldtune::session::Outcome;
 use fieldtune::store::{self, Lock};
 use serde_json::{Value, json};
 
@@ -225,7 +225,7 @@ pub fn summary(outcome: &Outcome, head: &Path, file_bytes: u64, report: Option<&
         Err(reason) => format!("enough samples? {reason}\n"),
     };
     out += &format!("recipe: {}\n", outcome.found.recipe);
-    if let TailTrial::Left(reason) = &outcome.tail_trial {
+    if let Some(reason) = &outcome.tail_left {
         out += &format!("the backbone's own layers were not tried: {reason}\n");
     }
     let seconds = &outcome.seconds;

@@ -230,6 +230,11 @@ fn of_tail(tail: &Pretrained) -> Recipe {
 }
 
 impl Wishes {
+    /// Whether convolutions over a sensor's own values are wished.
+    pub(crate) fn convolutions(&self) -> bool {
+        matches!(self.shape, Some(Shape::Convolutions { .. }))
+    }
+
     /// The recipe for a microcontroller, which sees one view of each sample and has no room
     /// for whitening; of `batch` samples a step unless the user has fixed it.
     ///

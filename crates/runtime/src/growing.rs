@@ -16,7 +16,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::features::{Digest32, FeatureMatrix, LazyBackbone, Source};
 use crate::head::{Head, MAX_HEAD_BYTES};
 use crate::preprocess::View;
-use crate::recipe::Shape;
 use crate::samples::{MAX_CLASSES, Sample, SampleSet};
 use crate::senses::Sense;
 use crate::session::{Outcome, Progress, Session, head_identity};
@@ -95,7 +94,7 @@ impl Session {
             record::digest(signature::without(&bytes)),
         );
         let wishes = &self.settings().wishes;
-        let convolutions = matches!(wishes.shape, Some(Shape::Convolutions { .. }));
+        let convolutions = wishes.convolutions();
         if head.reads_map() && !wishes.tail && !convolutions {
             let what = "was trained with --head tail or --head convolution";
             let remedy = "give the same --head again";

@@ -15,7 +15,7 @@ use crate::evaluation::Evaluation;
 use crate::manifest::hexadecimal;
 use crate::samples::Skipped;
 use crate::search::{Found, Tried};
-use crate::session::{Evaluated, Judged, Outcome, TailTrial};
+use crate::session::{Evaluated, Judged, Outcome};
 
 use page::{count, listing, name, page, percent, section, size, table, text};
 
@@ -58,7 +58,7 @@ impl Report<'_> {
             suspects::suspects(&self.outcome.suspects, self.read),
             self.recognised(),
             self.skipped(),
-            tried(&self.outcome.found, &self.outcome.tail_trial),
+            tried(&self.outcome.found, self.outcome.tail_left.as_deref()),
             self.cost(),
             self.again(),
         ];
@@ -314,7 +314,7 @@ fn left_out(skipped: &[Skipped]) -> String {
 }
 
 /// What the search tried, in its order, and why it chose what it chose.
-fn tried(found: &Found, trial: &TailTrial) -> String {
+fn tried(found: &Found, tail_left: Option<&str>) -> String {
     // Without a choice no place in the list is right, and `why` says so.
     let why = why(found.chosen.unwrap_or(usize::MAX), &found.tried);
     let row = |(index, tried): (usize, &Tried)| {
@@ -344,7 +344,7 @@ fn tried(found: &Found, trial: &TailTrial) -> String {
         let left = count(found.skipped, "recipe");
         body += &format!("<p>The time was over before {left} could be tried.</p>\n");
     }
-    if let TailTrial::Left(reason) = trial {
+    if let Some(reason) = tail_left {
         let reason = text(reason);
         body += &format!("<p>The backbone's own layers were not tried: {reason}.</p>\n");
     }

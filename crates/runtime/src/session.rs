@@ -40,7 +40,6 @@ pub use check::Checked;
 pub use predictor::Predictor;
 pub(crate) use rows::{all_skipped, require_classes};
 use rows::{first_skipped, known_labels};
-pub use tail_trial::TailTrial;
 pub use training::CURVE_SHARE;
 
 /// Which part of a job is under way.
@@ -152,8 +151,8 @@ pub struct Outcome {
     pub record: Record,
     /// What became of the old samples, where a head grew.
     pub grown: Option<Grown>,
-    /// Whether training the backbone's own layers was tried beside.
-    pub tail_trial: TailTrial,
+    /// Why training the backbone's own layers was not tried, where it might have been.
+    pub tail_left: Option<String>,
     /// Which sample each row of the cross-validation was, for the report.
     pub held_out: Vec<Judged>,
     /// Samples to look at, as far as features and held-out outputs tell.
@@ -257,10 +256,12 @@ impl Session {
     pub(crate) fn backbone(&self, set: &SampleSet, sources: &[Source<'_>]) -> Result<LazyBackbone> {
         let manifest = self.model.manifest();
         let wishes = &self.settings.wishes;
-        let usual = match &wishes.shape {
-            _ if wishes.tail => &manifest.tail_cut,
-            Some(Shape::Convolutions { .. }) => series::VALUES,
-            _ => self.model.usual_cut(set.kind()),
+        let usual = if wishes.tail {
+            &manifest.tail_cut
+        } else if wishes.convolutions() {
+            series::VALUES
+        } else {
+            self.model.usual_cut(set.kind())
         };
         let cut = self.settings.cut.as_deref().unwrap_or(usual);
         if cut.is_empty() {

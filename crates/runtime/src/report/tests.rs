@@ -156,7 +156,7 @@ fn outcome(labels: [&str; 2], n: usize) -> Outcome {
         curve: Err(crate::curve::NoCurve::TooFewSamples),
         record: crate::growing::record::Record::default(),
         grown: None,
-        tail_trial: crate::session::TailTrial::None,
+        tail_left: None,
         held_out: judged,
         seconds: Seconds {
             features: 1.25,

@@ -7,7 +7,6 @@ use super::{Progress, Session, Stage};
 use crate::candidates::{List, Wishes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::{LazyBackbone, Source};
-use crate::recipe::Shape;
 use crate::samples::SampleSet;
 use crate::senses::{Kind, Sense};
 use crate::series::fit::{self, Wanted};
@@ -74,7 +73,7 @@ impl Session {
             let name = kind.name();
             return wrong(&format!("a {name} has no {view}; give another --views"));
         }
-        let convolutions = matches!(settings.wishes.shape, Some(Shape::Convolutions { .. }));
+        let convolutions = settings.wishes.convolutions();
         if convolutions && kind != Kind::Series {
             return wrong("--head convolution is for sensor files; give another --head");
         }

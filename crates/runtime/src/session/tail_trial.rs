@@ -18,24 +18,12 @@ use crate::senses::Kind;
 /// take less: with less time not even the tail is read.
 const LEAST_TIME: Duration = Duration::from_secs(120);
 
-/// Samples a class from which on held-out ones can tell the small gain that a tail brings, if
-/// any: at 5 a class it was never told from chance, see `benches/README.md`.
+/// Samples a class from which on a tail is tried: fewer held-out ones can hardly tell a gain of
+/// a point or two, which is what a tail brings, from chance.
 const LEAST_SAMPLES: usize = 10;
 
 /// Time for the trial itself: that it fits into `--time` is known before it starts.
 const UNHURRIED: Duration = Duration::from_secs(24 * 3600);
-
-/// What became of the trial of the backbone's own layers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum TailTrial {
-    /// Nobody would expect one: other flags, other samples, or too little `--time` by far.
-    #[default]
-    None,
-    /// Left out, for this reason.
-    Left(String),
-    /// Held, and among what was tried; the last.
-    Held,
-}
 
 impl Session {
     /// The session that trains the tail within `time`; `None` where none is to be tried.
@@ -76,7 +64,7 @@ impl Session {
         let tried = unhurried.forecast(set).and_then(|forecast| {
             let needed = forecast.seconds.total();
             if needed > left.as_secs_f64() {
-                at_hand.tail_trial = TailTrial::Left(format!(
+                at_hand.tail_left = Some(format!(
                     "it takes about {needed:.0} s, and {:.0} s of --time were left",
                     left.as_secs_f64()
                 ));
@@ -87,7 +75,7 @@ impl Session {
         match tried {
             Ok(better) => better.unwrap_or(at_hand),
             Err(error) => {
-                at_hand.tail_trial = TailTrial::Left(error.to_string());
+                at_hand.tail_left = Some(error.to_string());
                 at_hand
             }
         }
@@ -110,7 +98,6 @@ impl Session {
         let features = start.elapsed().as_secs_f64();
         let mut searched = self.search(&samples, progress)?;
         let surely = surely_better(&searched.found, &at_hand.found, set.labels.len());
-        at_hand.tail_trial = TailTrial::Held;
         at_hand.found.tried.append(&mut searched.found.tried);
         if !surely {
             at_hand.seconds.features += features;
@@ -124,7 +111,6 @@ impl Session {
         };
         let better = self.finish(&samples, searched, features, progress)?;
         Ok(Some(Outcome {
-            tail_trial: TailTrial::Held,
             computed: at_hand.computed + better.computed,
             from_cache: at_hand.from_cache + better.from_cache,
             resumed: at_hand.resumed,

@@ -4,7 +4,6 @@
 use std::time::Instant;
 
 use super::rows::{groups, judged, values};
-use super::tail_trial::TailTrial;
 use super::{Outcome, Progress, Seconds, Session, Stage, identity};
 use super::{all_skipped, require_classes};
 use crate::backbone::Identity;
@@ -201,7 +200,7 @@ impl Session {
             curve,
             record: Record::of(set, matrix),
             grown: None,
-            tail_trial: TailTrial::None,
+            tail_left: None,
             held_out: judged(set, matrix, &found, &head, &unknowns.scores),
             suspects: self.suspects(set, matrix, &data, &found)?,
             head,
