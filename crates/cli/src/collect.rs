@@ -70,11 +70,7 @@ pub struct CollectArgs {
 /// when the folder cannot be written.
 pub fn run(args: &CollectArgs) -> Result<()> {
     let stop = stopped_by_signals()?;
-    let Some(device) = args.source.device(args.rate)? else {
-        // The flags do not allow it.
-        let what = "no source is named; see `fieldtune collect --help`";
-        return Err(Error::new(ErrorKind::Usage, what));
-    };
+    let device = args.source.device(args.rate)?;
     // Pictures are taken one by one; of sound and values windows are cut so far apart.
     let hop = args.every.filter(|_| device.kind != Kind::Picture);
     let splitter = args.source.cutting(hop).to_collect(&device, args.rate)?;
@@ -105,10 +101,9 @@ pub fn run(args: &CollectArgs) -> Result<()> {
         Some(time) => Trigger::Every(time),
         None => Trigger::Key(keys()),
     };
-    let live = Live::listen(kept, &device, splitter);
+    let live = Live::listen(kept, device, splitter);
     collect::collect(
         &live,
-        &device,
         &mut collection,
         (trigger, until),
         &stop,

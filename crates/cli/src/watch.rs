@@ -11,7 +11,7 @@ use fieldtune::head::Head;
 use fieldtune::sandbox::{self, Needs};
 use fieldtune::session::Predictor;
 use fieldtune::sound::USUAL_RATE_HZ;
-use fieldtune::sources::{Device, Live, require_kind, utc};
+use fieldtune::sources::{Live, require_kind, utc};
 use fieldtune::watch::live::{Answer, Told, Wishes};
 use fieldtune::watch::{self, Folder};
 use serde_json::json;
@@ -146,40 +146,27 @@ fn watch_source(
     }
     let sound = sense.sound();
     let rate_hz = sound.map_or(USUAL_RATE_HZ, |sound| sound.spectrum.sample_rate_hz);
-    let Some(device) = args.source.device(rate_hz)? else {
-        // The flags do not allow it.
-        return Err(Error::new(
-            ErrorKind::Usage,
-            "no source is named; see `fieldtune watch --help`",
-        ));
-    };
+    let device = args.source.device(rate_hz)?;
     let cutting = args.source.cutting(args.hop);
     let splitter = cutting.for_head(&device, sense)?;
     let kept = keep(&device)?;
     confine(args, predictor, &args.head, &[], None)?;
-    let live = Live::listen(kept, &device, splitter);
+    let live = Live::listen(kept, device, splitter);
     let wishes = Wishes {
         interval: args.interval,
         agree: args.agree,
     };
-    watch::live::watch(
-        predictor,
-        &live,
-        &device,
-        wishes,
-        stop,
-        &mut |told| match told {
-            Told::Answer(answer) => print::heard(&said(args, &device, head, answer)),
-            Told::Note(note) => {
-                print::note(&Error::new(ErrorKind::Failed, note));
-                Ok(true)
-            }
-        },
-    )
+    watch::live::watch(predictor, &live, wishes, stop, &mut |told| match told {
+        Told::Answer(answer) => print::heard(&said(args, live.name(), head, answer)),
+        Told::Note(note) => {
+            print::note(&Error::new(ErrorKind::Failed, note));
+            Ok(true)
+        }
+    })
 }
 
 /// An answer as a line, with its times.
-fn said(args: &WatchArgs, device: &Device, head: &Head, answer: Answer<'_>) -> String {
+fn said(args: &WatchArgs, name: &Path, head: &Head, answer: Answer<'_>) -> String {
     let latency_ms = answer.latency.as_secs_f64() * 1000.0;
     if args.json {
         let more = json!({
@@ -188,9 +175,9 @@ fn said(args: &WatchArgs, device: &Device, head: &Head, answer: Answer<'_>) -> S
             "per_second": answer.per_second,
             "dropped": answer.dropped,
         });
-        return predict::said_with(&device.name, answer.prediction, head, args.coverage, &more);
+        return predict::said_with(name, answer.prediction, head, args.coverage, &more);
     }
-    let line = predict::said(&device.name, answer.prediction, head, args.coverage, false);
+    let line = predict::said(name, answer.prediction, head, args.coverage, false);
     format!(
         "{} {} ({latency_ms:.0} ms)\n",
         utc(answer.time),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::samples::{GROUP, label_problem};
 use crate::senses::Kind;
-use crate::sources::{Device, Event, Live, Sample, utc_in_names};
+use crate::sources::{Event, Live, Sample, utc_in_names};
 use crate::store::Store;
 
 /// How long a wait for the source may last before somebody looks whether to stop.
@@ -62,9 +62,9 @@ pub struct Saved {
 #[derive(Default)]
 struct Contents {
     bytes: u64,
-    /// Samples of the wanted kind.
+    /// Samples of the class.
     count: u64,
-    /// The highest number in front of a name.
+    /// The highest number in front of a name of the class.
     number: u64,
     /// A sample of another kind.
     other: Option<PathBuf>,
@@ -91,24 +91,22 @@ impl Collection {
         let store = Store::default();
         store.make_folder(&folder)?;
         store.remove_abandoned(&folder)?;
-        let mut all = Contents::default();
-        all.walk(wanted.samples, kind)?;
-        if let Some(other) = &all.other {
+        let mut found = Contents::default();
+        found.walk(wanted.samples, kind, &class)?;
+        if let Some(other) = &found.other {
             let what = format_args!("holds {}, which is no {}", other.display(), kind.name());
             let remedy = "collect into another folder";
             return Err(Error::at(ErrorKind::BadInput, wanted.samples, what, remedy));
         }
-        let mut own = Contents::default();
-        own.walk(&class, kind)?;
         let collection = Self {
             store,
             samples: wanted.samples.into(),
             folder,
             kind,
             quota_bytes: wanted.quota_bytes,
-            used_bytes: all.bytes,
-            count: own.count,
-            number: own.number + 1,
+            used_bytes: found.bytes,
+            count: found.count,
+            number: found.number + 1,
         };
         collection.require_room(1)?;
         Ok(collection)
@@ -171,8 +169,9 @@ impl Collection {
 }
 
 impl Contents {
-    /// Adds what is below `folder`; links are not followed.
-    fn walk(&mut self, folder: &Path, kind: Kind) -> Result<()> {
+    /// Adds what is below `folder`, where samples of the class are below `class`; links are not
+    /// followed.
+    fn walk(&mut self, folder: &Path, kind: Kind, class: &Path) -> Result<()> {
         let unreadable = |error: std::io::Error| {
             let remedy = "check its permissions";
             Error::at(ErrorKind::BadInput, folder, error, remedy)
@@ -185,19 +184,22 @@ impl Contents {
                 continue;
             };
             if metadata.is_dir() {
-                self.walk(&path, kind)?;
+                self.walk(&path, kind, class)?;
                 continue;
             }
             self.bytes += metadata.len();
             let name = entry.file_name();
             let name = name.to_string_lossy();
+            let in_class = path.starts_with(class);
+            if in_class {
+                let digits = name.split('_').next().unwrap_or_default();
+                self.number = self.number.max(digits.parse().unwrap_or(0));
+            }
             match Kind::of(&path).filter(|_| !name.starts_with('.')) {
-                Some(found) if found == kind => self.count += 1,
+                Some(found) if found == kind => self.count += u64::from(in_class),
                 Some(_) => self.other = Some(path),
                 None => {}
             }
-            let digits = name.split('_').next().unwrap_or_default();
-            self.number = self.number.max(digits.parse().unwrap_or(0));
         }
         Ok(())
     }
@@ -252,7 +254,6 @@ pub enum Told<'a> {
 /// As [`Live::next`] and [`Collection::save`]; what `tell` returns.
 pub fn collect(
     live: &Live,
-    device: &Device,
     collection: &mut Collection,
     (trigger, until): (Trigger, Until),
     stop: &AtomicBool,
@@ -260,7 +261,7 @@ pub fn collect(
 ) -> Result<()> {
     let (start, mut due) = (Instant::now(), Instant::now());
     let mut pressed = false;
-    let paced = device.kind == Kind::Picture && !device.is_file();
+    let paced = live.is_paced();
     let enough = |count: u64| until.count.is_some_and(|most| count >= most);
     let over = || until.time.is_some_and(|most| start.elapsed() >= most);
     while !stop.load(Ordering::Relaxed) && !enough(collection.count()) && !over() {
@@ -279,7 +280,7 @@ pub fn collect(
             },
             _ => {}
         }
-        let heard = match live.next(NAP).map_err(|error| device.explained(error))? {
+        let heard = match live.next(NAP)? {
             Event::Nothing => true,
             Event::Note(note) => tell(Told::Note(&note))?,
             Event::Sample(_) if matches!(trigger, Trigger::Key(_)) && !pressed => true,
@@ -291,10 +292,7 @@ pub fn collect(
                 let saved = collection.save(&sample)?;
                 tell(Told::Saved(&saved, &sample))?
             }
-            Event::Ended => {
-                tell(Told::Note(&format!("{}: ended", device.name.display())))?;
-                false
-            }
+            Event::Ended => false,
         };
         if !heard {
             break;

@@ -57,12 +57,13 @@ impl SourceArgs {
         }
     }
 
-    /// The source that is named, if one is. A microphone records at this rate.
+    /// The source that is named. A microphone records at this rate.
     ///
     /// # Errors
-    /// `BadInput` when it is not there; `Failed` when a program for it is not.
-    pub fn device(&self, rate_hz: u32) -> Result<Option<Device>> {
-        let device = match self {
+    /// `Usage` when none is named; `BadInput` when it is not there; `Failed` when a program
+    /// for it is not.
+    pub fn device(&self, rate_hz: u32) -> Result<Device> {
+        match self {
             Self {
                 camera: Some(name), ..
             } => Device::camera(name),
@@ -81,9 +82,11 @@ impl SourceArgs {
             Self {
                 serial: Some(name), ..
             } => Device::serial(name, self.baud.unwrap_or(USUAL_BAUD)),
-            _ => return Ok(None),
-        };
-        device.map(Some)
+            _ => {
+                let what = "no source is named; give --camera, --microphone or --serial";
+                Err(Error::new(ErrorKind::Usage, what))
+            }
+        }
     }
 
     /// How its stream is cut; `hop` is from the start of one window to that of the next.

@@ -2,17 +2,20 @@
 //! samples; whoever asks gets the newest ones. Nothing piles up: where samples come faster
 //! than they are taken, the oldest are dropped and counted. A file waits instead.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::Device;
 use super::message::{Message, receive};
 use super::splitter::{Found, Splitter};
-use super::{Device, Opening};
 use crate::error::{Error, ErrorKind, Result};
+use crate::senses::Kind;
 
 /// Notes that wait to be told; more are dropped.
 const MAX_NOTES: usize = 8;
@@ -41,7 +44,7 @@ pub enum Event {
     Note(String),
     /// Nothing within the time that was waited.
     Nothing,
-    /// The source ended, and all of it was taken.
+    /// The source ended, all of it was taken, and a note said so.
     Ended,
 }
 
@@ -137,22 +140,25 @@ struct Room {
 
 /// A source at work.
 pub struct Live {
+    device: Device,
     shared: Arc<Shared>,
+    /// Whether it was told that the source ended.
+    told_end: Cell<bool>,
     _kept: Kept,
 }
 
 impl Live {
     /// Begins to listen. Belongs after this process was confined: the thread that looks at
     /// what comes is confined with it.
-    pub fn listen(mut kept: Kept, device: &Device, splitter: Box<dyn Splitter>) -> Self {
+    pub fn listen(mut kept: Kept, device: Device, splitter: Box<dyn Splitter>) -> Self {
         let shared = Arc::new(Shared::default());
         let room = Room {
             // Of pictures the newest counts; of windows each.
             samples: match device.kind {
-                crate::senses::Kind::Picture => 1,
+                Kind::Picture => 1,
                 _ => 4,
             },
-            waits: matches!(&device.opening, Opening::File { path } if path.is_file()),
+            waits: device.is_file(),
         };
         if let Some(output) = kept.output.take() {
             let shared = Arc::clone(&shared);
@@ -161,15 +167,28 @@ impl Live {
             shared.state().ended = true;
         }
         Self {
+            device,
             shared,
+            told_end: Cell::new(false),
             _kept: kept,
         }
+    }
+
+    /// Its name, in place of a file's.
+    pub fn name(&self) -> &Path {
+        &self.device.name
+    }
+
+    /// Whether whoever asks says how often: of windows and files each counts, of a camera's
+    /// pictures the one that is there when asked.
+    pub fn is_paced(&self) -> bool {
+        self.device.kind == Kind::Picture && !self.device.is_file()
     }
 
     /// The next thing that came, waiting for it no longer than `wait`.
     ///
     /// # Errors
-    /// What made the source unusable.
+    /// What made the source unusable, and what is here instead.
     pub fn next(&self, wait: Duration) -> Result<Event> {
         let until = Instant::now() + wait;
         let mut state = self.shared.state();
@@ -183,10 +202,13 @@ impl Live {
                 return Ok(Event::Sample(sample));
             }
             if let Some(error) = state.failure.take() {
-                return Err(error);
+                return Err(self.device.explained(error));
             }
             if state.ended {
-                return Ok(Event::Ended);
+                return Ok(match self.told_end.replace(true) {
+                    false => Event::Note(format!("{}: ended", self.name().display())),
+                    true => Event::Ended,
+                });
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {

@@ -1,7 +1,6 @@
 //! What this machine has to take samples from.
 
 use std::fs;
-use std::path::Path;
 
 use crate::senses::Kind;
 
@@ -27,14 +26,10 @@ pub fn present(kind: Kind) -> String {
     }
 }
 
-/// Paths in `/dev` whose names start like this, sorted.
-fn devices(start: &str) -> Vec<String> {
-    let start = Path::new(start);
-    let (folder, prefix) = (start.parent(), start.file_name());
-    let prefix = prefix.unwrap_or_default().to_string_lossy();
-    let entries = fs::read_dir(folder.unwrap_or(start));
-    let paths = entries.into_iter().flatten().flatten();
-    let named = paths.filter(|entry| entry.file_name().to_string_lossy().starts_with(&*prefix));
+/// Paths in a folder whose names start like this, sorted.
+fn devices(folder: &str, start: &str) -> Vec<String> {
+    let paths = fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = paths.filter(|entry| entry.file_name().to_string_lossy().starts_with(start));
     let mut found: Vec<String> = named
         .map(|entry| entry.path().display().to_string())
         .collect();
@@ -43,21 +38,17 @@ fn devices(start: &str) -> Vec<String> {
 }
 
 fn cameras() -> Vec<String> {
-    devices("/dev/video")
+    devices("/dev", "video")
 }
 
 fn serial_ports() -> Vec<String> {
-    let by_id = fs::read_dir("/dev/serial/by-id")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let mut found: Vec<String> = by_id
-        .map(|entry| entry.path().display().to_string())
-        .collect();
-    found.sort();
-    found.extend(devices("/dev/ttyACM"));
-    found.extend(devices("/dev/ttyUSB"));
-    found
+    let places = [
+        ("/dev/serial/by-id", ""),
+        ("/dev", "ttyACM"),
+        ("/dev", "ttyUSB"),
+    ];
+    let found = places.map(|(folder, start)| devices(folder, start));
+    found.concat()
 }
 
 fn microphones() -> Vec<String> {

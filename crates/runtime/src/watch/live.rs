@@ -9,9 +9,8 @@ use super::{NAP, sleep};
 use crate::error::Result;
 use crate::features::Source;
 use crate::head::Prediction;
-use crate::senses::Kind;
 use crate::session::{Predictor, Silent};
-use crate::sources::{Device, Event, Live, Sample};
+use crate::sources::{Event, Live, Sample};
 
 /// How much one answer counts in the average of the time between two.
 const NEWEST: f64 = 0.2;
@@ -58,35 +57,30 @@ pub enum Told<'a> {
 pub fn watch(
     predictor: &Predictor<'_>,
     live: &Live,
-    device: &Device,
     wishes: Wishes,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(Told<'_>) -> Result<bool>,
 ) -> Result<()> {
-    let paced = device.kind == Kind::Picture && !device.is_file();
     let mut watching = Watching {
         predictor,
-        name: &device.name,
+        name: live.name(),
         agreement: Agreement::new(wishes.agree),
         pace: Pace::default(),
         problem: String::new(),
     };
     while !stop.load(Ordering::Relaxed) {
         let start = Instant::now();
-        let heard = match live.next(NAP).map_err(|error| device.explained(error))? {
+        let heard = match live.next(NAP)? {
             Event::Nothing => true,
             Event::Note(note) => tell(Told::Note(&note))?,
             Event::Sample(sample) => {
                 let heard = watching.turn(&sample, tell)?;
-                if paced {
+                if live.is_paced() {
                     sleep(wishes.interval.saturating_sub(start.elapsed()), stop);
                 }
                 heard
             }
-            Event::Ended => {
-                tell(Told::Note(&format!("{}: ended", device.name.display())))?;
-                false
-            }
+            Event::Ended => false,
         };
         if !heard {
             break;
