@@ -3,14 +3,13 @@
 //! samples: `cargo bench --bench field -- --ablation [--seeds 5] [--sizes 1,3,10]`. Each set
 //! is kept in `benches/results/field-ablation.json` when it is done.
 
-use std::collections::BTreeMap;
-
 use fieldtune::candidates::{Wishes, candidates};
 use fieldtune::preprocess::View;
 use fieldtune::recipe::{Lambda, Normalise, Recipe, Shape, train};
 use fieldtune::views::ViewSet;
 use fieldtune_benches::frozen::Set;
 use fieldtune_benches::statistics::Estimate;
+use fieldtune_benches::table::Cells;
 use fieldtune_benches::{Failure, keep, kept, machine, results};
 use fieldtune_core::Kernel;
 use fieldtune_core::decay::Mode;
@@ -67,9 +66,6 @@ const CHANGES: [Change; 16] = [
         (recipe.shape, recipe.whitening) = (Shape::Prototype, None);
     }),
 ];
-
-/// Accuracies by samples a class and change, in the order of the draws.
-type Cells = BTreeMap<usize, BTreeMap<String, Vec<f64>>>;
 
 /// Measures what is not kept yet, and prints all.
 ///
