@@ -64,6 +64,36 @@ fn the_embedded_network_gives_what_tract_gives_at_every_cut() {
 }
 
 #[test]
+fn the_embedded_network_gives_the_same_bits_read_in_place() {
+    let model = Model::embedded().expect("sound");
+    let cuts = model.manifest().cuts.iter().map(String::as_str);
+    let others = [
+        "swish.Clip",
+        "block0.project_conv.Conv",
+        "block5.swish_1.Clip:mean",
+        "pool",
+        "logits",
+        "logits,block13.Add:mean,pool",
+        "features,feature_map",
+    ];
+    for cut in cuts.chain(others) {
+        let parsed = Backbone::load(model.manifest(), Model::embedded_bytes(), cut);
+        let parsed = parsed.expect("loads");
+        let lazy = model.cut_at(cut).expect("sound");
+        let in_place = lazy.get().expect("loads");
+        assert_eq!(in_place.shape(), parsed.shape(), "{cut}");
+        let pictures = [noise(parsed.input_elements()), vec![0.25; 3 * 224 * 224]];
+        for picture in &pictures {
+            let bits = |backbone| -> Vec<u32> {
+                let features = features(backbone, picture);
+                features.iter().map(|value| value.to_bits()).collect()
+            };
+            assert!(bits(in_place) == bits(&parsed), "{cut}");
+        }
+    }
+}
+
+#[test]
 fn small_networks_give_what_tract_gives_at_every_cut() {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/models"));
     for name in [

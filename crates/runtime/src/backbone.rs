@@ -10,12 +10,14 @@
 mod analyse;
 mod blame;
 mod check;
+mod direct;
 pub(crate) mod export;
 mod graph;
 mod guard;
 mod limits;
 mod onnx;
 mod operators;
+mod outline;
 mod pin;
 mod rewrite;
 mod side;
@@ -33,6 +35,7 @@ use tract_onnx::tract_hir::infer::InferenceModelExt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Input, Manifest};
 use analyse::{Fault, Parsed, Trouble};
+use direct::Direct;
 #[cfg(test)]
 pub(crate) use graph::GraphTensor;
 use graph::without_batch;
@@ -126,25 +129,26 @@ impl Backbone {
         Self::load_at(manifest, bytes, None, place, cut, Operators::Own)
     }
 
-    /// As [`Backbone::load`], of bytes whose SHA-256 is known: to compute it takes a third
-    /// of the time of loading.
+    /// As [`Backbone::load`], of bytes that are part of the program, and whose SHA-256 is
+    /// known. What can be is read from them in place.
     ///
     /// # Errors
     /// As [`Backbone::load`].
     pub(crate) fn load_known(
         manifest: &Manifest,
-        bytes: &[u8],
+        bytes: &'static [u8],
         sha256: [u8; 32],
         cut: &str,
     ) -> Result<Self> {
         let place = (Path::new(&manifest.file), None);
-        Self::load_at(manifest, bytes, Some(sha256), place, cut, Operators::Own)
+        let known = Some(Known { bytes, sha256 });
+        Self::load_at(manifest, bytes, known, place, cut, Operators::Own)
     }
 
     fn load_at(
         manifest: &Manifest,
         bytes: &[u8],
-        known: Option<[u8; 32]>,
+        known: Option<Known>,
         (file, folder): (&Path, Option<&Path>),
         cut: &str,
         operators: Operators,
@@ -159,10 +163,13 @@ impl Backbone {
                 fixed: &manifest.fixed_inputs,
             },
         };
-        let prepared = guarded(file, || source.prepared(cut))?;
+        let prepared = guarded(file, || match &known {
+            Some(known) => source.prepared_in_place(known.bytes, cut),
+            None => source.prepared(cut),
+        })?;
         let identity = Identity {
             name: manifest.name.clone(),
-            sha256: known.map_or_else(|| digest(bytes, file), Ok)?,
+            sha256: known.map_or_else(|| digest(bytes, file), |known| Ok(known.sha256))?,
             cut: cut.to_string(),
             features: prepared
                 .shapes
@@ -322,6 +329,12 @@ struct Source<'a> {
     operators: Operators,
 }
 
+/// A file that is part of the program.
+struct Known {
+    bytes: &'static [u8],
+    sha256: [u8; 32],
+}
+
 /// Who computes.
 #[derive(Clone, Copy, PartialEq)]
 enum Operators {
@@ -332,6 +345,14 @@ enum Operators {
 }
 
 impl Source<'_> {
+    /// As [`Source::prepared`], where the file is part of the program.
+    fn prepared_in_place(&self, bytes: &'static [u8], cut: &str) -> Result<Prepared> {
+        let direct = self
+            .direct(bytes, cut)
+            .and_then(|Direct { model, taps, shape }| self.planned(model, &taps, shape).ok());
+        direct.map_or_else(|| self.prepared(cut), Ok)
+    }
+
     /// The network up to `cut`, one tensor or several.
     fn prepared(&self, cut: &str) -> Result<Prepared> {
         let whole = Document::read(self.bytes, self.file)?;
@@ -354,28 +375,44 @@ impl Source<'_> {
     }
 
     fn attempt(&self, whole: Document, taps: &[Tap]) -> std::result::Result<Prepared, Trouble> {
+        let (model, shape) = self.typed(whole, taps)?;
+        let optimised = || -> TractResult<TypedModel> {
+            let mut model = match self.operators {
+                Operators::Own => operators::replace(model)?,
+                Operators::Tract => model,
+            };
+            model.optimize()?;
+            Ok(model)
+        };
+        let model = caught(optimised).map_err(unplaced)?;
+        self.planned(model.map_err(Fault::unplaced)?, taps, shape)
+    }
+
+    /// The network up to `taps` before it is optimised, with its weights as 32-bit numbers,
+    /// and the shape of its input.
+    fn typed(
+        &self,
+        whole: Document,
+        taps: &[Tap],
+    ) -> std::result::Result<(TypedModel, Vec<usize>), Trouble> {
         let (mut document, pinned) = self.reduced(whole, taps)?;
         rewrite::spell_out_quantisers(&mut document);
         let shape = pinned.shape.clone();
         let mut parsed = Parsed::new(document, pinned, None)?;
         parsed.analyse(None)?;
         let model = parsed.model;
-        let work = || -> TractResult<TypedModel> {
-            let model = model.into_typed()?.into_decluttered()?;
-            let mut model = unpack::unpack(model)?;
-            if self.operators == Operators::Own {
-                model = operators::replace(model)?;
-            }
-            model.optimize()?;
-            Ok(model)
-        };
-        let unplaced = |reason| {
-            Trouble::Fault(Fault {
-                tensor: None,
-                reason,
-            })
-        };
+        let work = || unpack::unpack(model.into_typed()?.into_decluttered()?);
         let model = caught(work).map_err(unplaced)?.map_err(Fault::unplaced)?;
+        Ok((model, shape))
+    }
+
+    /// An optimised network, ready to run on an input of this shape.
+    fn planned(
+        &self,
+        model: TypedModel,
+        taps: &[Tap],
+        shape: Vec<usize>,
+    ) -> std::result::Result<Prepared, Trouble> {
         let shapes = cut_shapes(&model, taps, self.file)?;
         let input = model.input_fact(0).map_err(Fault::unplaced)?.datum_type;
         let input = InputTensor {
@@ -415,6 +452,12 @@ impl Source<'_> {
             &works,
         ))
     }
+}
+
+/// A panic about the network as a whole.
+fn unplaced(reason: String) -> Trouble {
+    let tensor = None;
+    Trouble::Fault(Fault { tensor, reason })
 }
 
 /// Shapes of the outputs' features without their batch axes.

@@ -6,6 +6,7 @@
 //! A *part* is a largest set of connected nodes that `recognise.rs` knows and that no path
 //! leaves and enters again. What is not recognised stays tract's, so any network loads.
 
+pub(super) mod front;
 mod layers;
 mod program;
 mod recognise;

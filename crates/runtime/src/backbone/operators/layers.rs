@@ -2,9 +2,12 @@
 //! residual addition into the convolution before them, a 1x1 convolution into the
 //! depthwise one after it. Filled by `recognise.rs`, turned into steps by `program.rs`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tract_onnx::prelude::Tensor;
+
+use super::super::outline::Numbers;
 
 /// Size of a tensor between layers, without its batch axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +52,38 @@ impl Window {
     }
 }
 
-/// Weights as the network has them, not copied.
+/// Numbers as the network has them, not copied.
+#[derive(Clone, Debug)]
+pub(super) enum Values {
+    Tensor(Arc<Tensor>),
+    Stored(Numbers),
+}
+
+impl Values {
+    /// How many there are; `None` where a tensor holds other than plain 32-bit numbers.
+    pub(super) fn count(&self) -> Option<usize> {
+        match self {
+            Self::Tensor(_) => Some(self.read()?.len()),
+            Self::Stored(numbers) => Some(numbers.count()),
+        }
+    }
+
+    /// The numbers; `None` as in [`Values::count`].
+    pub(super) fn read(&self) -> Option<Cow<'_, [f32]>> {
+        match self {
+            Self::Tensor(tensor) => {
+                let values = tensor.as_plain_ram()?.as_slice::<f32>().ok()?;
+                Some(Cow::Borrowed(values))
+            }
+            Self::Stored(numbers) => Some(Cow::Owned(numbers.read())),
+        }
+    }
+}
+
+/// The weights of a layer.
 #[derive(Clone, Debug)]
 pub(super) struct Weights {
-    pub tensor: Arc<Tensor>,
+    pub values: Values,
     /// Elements between two output channels, input channels, rows and columns.
     pub strides: [usize; 4],
     /// Multiplies the weights of every output channel.
@@ -266,14 +297,9 @@ impl Layers {
 }
 
 impl Weights {
-    /// The values, if they are plain 32-bit numbers.
-    pub(super) fn values(&self) -> Option<&[f32]> {
-        self.tensor.as_plain_ram()?.as_slice::<f32>().ok()
-    }
-
     /// Of a window of one pixel: the factor of every channel.
     fn point_factors(&self) -> Option<Vec<f32>> {
-        let values = self.values()?;
+        let values = self.values.read()?;
         let scaled = |(channel, scale): (usize, &f32)| {
             let value = values.get(channel * self.strides[0])?;
             Some(value * scale)

@@ -12,7 +12,7 @@ use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::math::{Add, Max, Min, Mul};
 use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce, Reducer};
 
-use super::layers::{Clamp, Kind, Map, Weights, Window};
+use super::layers::{Clamp, Kind, Map, Values, Weights, Window};
 
 /// Most elements of a kernel in one direction: above, tract's own way is as good.
 const MAX_KERNEL: usize = 32;
@@ -134,7 +134,7 @@ fn convolution(
         return None;
     }
     let weights = Weights {
-        tensor,
+        values: Values::Tensor(tensor),
         strides: [inputs * height * width, height * width, width, 1],
         scale: vec![1.0; result.channels],
     };
@@ -217,7 +217,7 @@ fn point_convolution(model: &TypedModel, node: &TypedNode, sum: &EinSum) -> Opti
         false => [1, result.channels, 0, 0],
     };
     let weights = Weights {
-        tensor,
+        values: Values::Tensor(tensor),
         strides,
         scale: vec![1.0; result.channels],
     };
@@ -285,7 +285,7 @@ fn binary(
         return None;
     };
     let weights = Weights {
-        tensor: Arc::new(scale),
+        values: Values::Tensor(Arc::new(scale)),
         strides: [1, 0, 0, 0],
         scale: vec![1.0; result.channels],
     };

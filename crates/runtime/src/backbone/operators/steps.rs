@@ -464,7 +464,6 @@ fn packed(
     channels: usize,
     packing: Packing,
 ) -> Option<Vec<f32>> {
-    let values = weights.values()?;
     let [out, rest @ ..] = weights.strides;
     let places: Vec<usize> = terms
         .iter()
@@ -477,9 +476,10 @@ fn packed(
         .collect();
     if packing == Packing::Checked {
         let furthest = (channels - 1) * out + places.iter().max()?;
-        let whole = furthest < values.len() && weights.scale.len() >= channels;
+        let whole = furthest < weights.values.count()? && weights.scale.len() >= channels;
         return whole.then(Vec::new);
     }
+    let values = weights.values.read()?;
     let mut packed = vec![0.0; channels.div_ceil(BLOCK) * terms.len() * BLOCK];
     let blocks = packed.chunks_exact_mut(terms.len() * BLOCK);
     for (block, target) in blocks.enumerate() {
