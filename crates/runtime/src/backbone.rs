@@ -375,35 +375,23 @@ impl Source<'_> {
     }
 
     fn attempt(&self, whole: Document, taps: &[Tap]) -> std::result::Result<Prepared, Trouble> {
-        let (model, shape) = self.typed(whole, taps)?;
-        let optimised = || -> TractResult<TypedModel> {
-            let mut model = match self.operators {
-                Operators::Own => operators::replace(model)?,
-                Operators::Tract => model,
-            };
-            model.optimize()?;
-            Ok(model)
-        };
-        let model = caught(optimised).map_err(unplaced)?;
-        self.planned(model.map_err(Fault::unplaced)?, taps, shape)
-    }
-
-    /// The network up to `taps` before it is optimised, with its weights as 32-bit numbers,
-    /// and the shape of its input.
-    fn typed(
-        &self,
-        whole: Document,
-        taps: &[Tap],
-    ) -> std::result::Result<(TypedModel, Vec<usize>), Trouble> {
         let (mut document, pinned) = self.reduced(whole, taps)?;
         rewrite::spell_out_quantisers(&mut document);
         let shape = pinned.shape.clone();
         let mut parsed = Parsed::new(document, pinned, None)?;
         parsed.analyse(None)?;
         let model = parsed.model;
-        let work = || unpack::unpack(model.into_typed()?.into_decluttered()?);
+        let work = || -> TractResult<TypedModel> {
+            let model = model.into_typed()?.into_decluttered()?;
+            let mut model = unpack::unpack(model)?;
+            if self.operators == Operators::Own {
+                model = operators::replace(model)?;
+            }
+            model.optimize()?;
+            Ok(model)
+        };
         let model = caught(work).map_err(unplaced)?.map_err(Fault::unplaced)?;
-        Ok((model, shape))
+        self.planned(model, taps, shape)
     }
 
     /// An optimised network, ready to run on an input of this shape.

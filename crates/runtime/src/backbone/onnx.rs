@@ -31,14 +31,15 @@ pub(super) struct Document {
 impl Document {
     /// Reads a file's bytes.
     pub fn read(bytes: &[u8], file: &Path) -> Result<Self> {
+        let damaged = || {
+            let remedy = "copy it again, or export the network to ONNX";
+            let what = "is damaged or not an ONNX file";
+            Error::at(ErrorKind::BadInput, file, what, remedy)
+        };
         let mut reader = bytes;
         let proto = tract_onnx::onnx().proto_model_for_read(&mut reader);
-        Self::of(proto.map_err(|_| damaged(file))?, file)
-    }
-
-    /// A file that is read.
-    pub fn of(mut proto: ModelProto, file: &Path) -> Result<Self> {
-        let graph = proto.graph.take().ok_or_else(|| damaged(file))?;
+        let mut proto = proto.map_err(|_| damaged())?;
+        let graph = proto.graph.take().ok_or_else(damaged)?;
         proto.training_info.clear();
         proto.metadata_props.clear();
         let stored: HashSet<&str> = graph
@@ -302,11 +303,6 @@ impl Document {
     pub fn wrong(&self, what: String, remedy: &str) -> Error {
         bad(&self.file, what, remedy)
     }
-}
-
-fn damaged(file: &Path) -> Error {
-    let remedy = "copy it again, or export the network to ONNX";
-    bad(file, "is damaged or not an ONNX file", remedy)
 }
 
 fn stored<'a>(graph: &'a mut GraphProto, found: &mut Vec<&'a mut TensorProto>) {

@@ -1,24 +1,20 @@
 //! An ONNX file that is part of the program, read without copying its weights: they stay
 //! where they are until they are used.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use prost::Message;
 use prost::bytes::Bytes;
+use tract_onnx::pb::NodeProto;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{
-    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
-};
 
 /// ONNX's `ModelProto`, as far as it is needed.
 #[derive(Clone, PartialEq, Message)]
 struct ModelParts {
     #[prost(message, optional, tag = "7")]
     graph: Option<GraphParts>,
-    #[prost(bytes = "bytes", repeated, tag = "8")]
-    opset_import: Vec<Bytes>,
 }
 
 /// ONNX's `GraphProto`, as far as it is needed, its parts not yet read.
@@ -88,7 +84,6 @@ impl Numbers {
 #[derive(Debug)]
 pub(super) struct Outline {
     pub nodes: Vec<NodeProto>,
-    opset_import: Vec<OperatorSetIdProto>,
     stored: HashMap<String, Stored>,
     /// What a `Cast` to 32-bit numbers makes of a stored tensor, and that tensor.
     widened: HashMap<String, String>,
@@ -97,13 +92,8 @@ pub(super) struct Outline {
 impl Outline {
     /// `None` where the file is not ONNX, or keeps numbers in another way than as bytes.
     pub fn read(bytes: &'static [u8]) -> Option<Self> {
-        let parts = ModelParts::decode(Bytes::from_static(bytes)).ok()?;
-        let graph = parts.graph?;
+        let graph = ModelParts::decode(Bytes::from_static(bytes)).ok()?.graph?;
         let nodes: Result<Vec<_>, _> = graph.node.into_iter().map(NodeProto::decode).collect();
-        let imports = parts
-            .opset_import
-            .into_iter()
-            .map(OperatorSetIdProto::decode);
         let stored = graph.initializer.into_iter().map(Stored::read);
         let stored: HashMap<String, Stored> = stored.collect::<Option<_>>()?;
         let nodes = nodes.ok()?;
@@ -111,7 +101,6 @@ impl Outline {
         Some(Self {
             widened: widened.collect(),
             nodes,
-            opset_import: imports.collect::<Result<_, _>>().ok()?,
             stored,
         })
     }
@@ -120,29 +109,6 @@ impl Outline {
     pub fn stored(&self, name: &str) -> Option<&Stored> {
         let name = self.widened.get(name).map_or(name, String::as_str);
         self.stored.get(name)
-    }
-
-    /// A file of the nodes at these places and the weights that they read, as numbers of 32
-    /// bits: tract would convert them once for each time that it looks for constants.
-    pub fn part(&self, nodes: &[usize], input: ValueInfoProto) -> ModelProto {
-        let nodes = nodes.iter().filter_map(|index| self.nodes.get(*index));
-        let converts = |node: &&NodeProto| {
-            let mut outputs = node.output.iter();
-            outputs.any(|name| self.widened.contains_key(name))
-        };
-        let node: Vec<NodeProto> = nodes.filter(|node| !converts(node)).cloned().collect();
-        let read: BTreeSet<&String> = node.iter().flat_map(|node| &node.input).collect();
-        let stored = |name: &&String| Some(self.stored(name)?.as_single(name));
-        ModelProto {
-            opset_import: self.opset_import.clone(),
-            graph: Some(GraphProto {
-                initializer: read.iter().filter_map(stored).collect(),
-                input: vec![input],
-                node,
-                ..GraphProto::default()
-            }),
-            ..ModelProto::default()
-        }
     }
 }
 
@@ -158,17 +124,6 @@ impl Stored {
         };
         let whole = shape.iter().product::<usize>() * element_bytes == parts.raw_data.len();
         whole.then_some((parts.name, Self { shape, numbers }))
-    }
-
-    fn as_single(&self, name: &str) -> TensorProto {
-        let bytes = self.numbers.read().into_iter().flat_map(f32::to_le_bytes);
-        TensorProto {
-            name: name.into(),
-            dims: self.shape.iter().map(|size| *size as i64).collect(),
-            data_type: DataType::Float as i32,
-            raw_data: bytes.collect(),
-            ..TensorProto::default()
-        }
     }
 }
 

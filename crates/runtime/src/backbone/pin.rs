@@ -162,8 +162,7 @@ fn declared(input: &ValueInfoProto) -> (i32, Option<Vec<Option<usize>>>) {
     (tensor.elem_type, sizes)
 }
 
-/// The type of a tensor of a known shape; `element` is ONNX's number.
-pub(super) fn tensor_type(element: i32, shape: &[usize]) -> TypeProto {
+fn tensor_type(element: i32, shape: &[usize]) -> TypeProto {
     let dim = |size: &usize| Dimension {
         value: Some(dimension::Value::DimValue(*size as i64)),
         ..Dimension::default()

@@ -1,7 +1,6 @@
-//! The layers that a network begins with, straight from the nodes of its file: tract would
-//! copy and convert every weight several times before they become the same layers. Only what
-//! is written in the plainest way is taken; where a node is not, the network goes on in
-//! tract.
+//! The layers of a network straight from the nodes of its file: tract would copy and convert
+//! every weight several times before they become the same layers. Only what is written in the
+//! plainest way is taken.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,12 +14,17 @@ use super::layers::{Clamp, Kind, Layer, Layers, Map, Values, Weights, Window};
 use super::program::Program;
 use super::{Blocked, Work};
 
-/// Layers, and which nodes they stand for.
+/// Layers, and which tensors they make.
 pub(in crate::backbone) struct Front<'a> {
     outline: &'a Outline,
     layers: Layers,
+    /// Biases of matrix products: added after the sums, as tract does. Joined with them they
+    /// would be the first term, which changes the last bits.
+    biases: Vec<Layer>,
     /// Numbers of the values that are known, by the names of their tensors.
     values: HashMap<&'a str, usize>,
+    /// Tensors without axes for rows and columns.
+    flat: HashSet<&'a str>,
 }
 
 impl<'a> Front<'a> {
@@ -46,7 +50,9 @@ impl<'a> Front<'a> {
                 inputs: vec![0],
                 ..Layers::default()
             },
+            biases: Vec::new(),
             values: HashMap::from([(input, 0)]),
+            flat: HashSet::new(),
         };
         for node in nodes.iter().filter_map(|index| outline.nodes.get(*index)) {
             front.add(node);
@@ -54,82 +60,91 @@ impl<'a> Front<'a> {
         Some(front)
     }
 
-    /// Whether a layer makes this tensor.
-    pub(in crate::backbone) fn makes(&self, tensor: &str) -> bool {
-        let value = self.values.get(tensor);
-        value.is_some_and(|value| !self.layers.inputs.contains(value))
-    }
-
-    /// The shape of a tensor that a layer makes.
-    pub(in crate::backbone) fn shape(&self, tensor: &str) -> Option<[usize; 4]> {
-        let map = self.layers.maps.get(*self.values.get(tensor)?)?;
-        Some([1, map.channels, map.height, map.width])
-    }
-
-    /// Puts the layers that these tensors need into a model without nodes of its own or after
-    /// those that it has. Returns where each tensor is.
-    pub(in crate::backbone) fn wire(
+    /// A model of the layers, with these tensors as its outputs. Fails where no layer makes
+    /// one of them.
+    pub(in crate::backbone) fn model(
         mut self,
-        model: &mut TypedModel,
-        input: OutletId,
+        (input, shape): (&str, &[usize]),
         tensors: &[&str],
-    ) -> TractResult<TVec<OutletId>> {
-        let values = tensors
-            .iter()
-            .map(|tensor| self.values.get(tensor).copied());
-        let values = values.collect::<Option<_>>();
-        self.layers.outputs = values.context("a tensor that no layer makes")?;
-        let fact = |value: &usize| {
-            let map = self.layers.maps[*value];
-            f32::fact([1, map.channels, map.height, map.width])
+    ) -> TractResult<TypedModel> {
+        let value = |tensor: &&str| {
+            let value = self.values.get(tensor).copied();
+            value.filter(|value| !self.layers.inputs.contains(value))
         };
-        let facts = self.layers.outputs.iter().map(fact).collect();
-        let layers = self.layers.join();
+        let values: Option<Vec<usize>> = tensors.iter().map(value).collect();
+        self.layers.outputs = values.context("a tensor that no layer makes")?;
+        let fact = |(tensor, value): (&&str, &usize)| {
+            let map = self.layers.maps[*value];
+            match self.flat.contains(tensor) {
+                true => f32::fact([1, map.channels]),
+                false => f32::fact([1, map.channels, map.height, map.width]),
+            }
+        };
+        let facts = tensors.iter().zip(&self.layers.outputs).map(fact).collect();
+        let mut layers = self.layers.join();
+        layers.layers.extend(self.biases);
         Program::check(&layers).context("layers that no step does")?;
         let mut operator = Blocked {
             work: Work::Layers(layers),
             facts,
         };
         operator.pack()?;
-        model.wire_node("layers from the file", operator, &[input])
+        let mut model = TypedModel::default();
+        let input = model.add_source(input, f32::fact(shape))?;
+        let outputs = model.wire_node("layers", operator, &[input])?;
+        model.select_output_outlets(&outputs)?;
+        Ok(model)
     }
 
     /// A node as a layer, if it is one and all that it reads is known.
     fn add(&mut self, node: &'a NodeProto) -> Option<()> {
-        let [output] = node.output.as_slice() else {
+        let ([first, ..], [output]) = (node.input.as_slice(), node.output.as_slice()) else {
             return None;
         };
-        let input = *self.values.get(node.input.first()?.as_str())?;
+        let input = *self.values.get(first.as_str())?;
         let from = self.layers.maps[input];
-        let mut layer = Layer {
-            kind: Kind::Clamp,
-            input,
-            other: None,
-            output: 0,
-            bias: Vec::new(),
-            clamp: Clamp::NONE,
-        };
+        let mut layer = plain(Kind::Clamp, input);
         let mut to = from;
-        match node.op_type.as_str() {
-            "Conv" => {
+        match (node.op_type.as_str(), self.flat.contains(first.as_str())) {
+            ("Flatten", false) => {
+                let axis = node
+                    .attribute
+                    .iter()
+                    .all(|it| it.name == "axis" && it.i == 1);
+                if from.pixels() == 1 && axis {
+                    self.values.insert(output, input);
+                    self.flat.insert(output);
+                }
+                return None;
+            }
+            ("Gemm", true) => {
+                (layer, to) = self.product(node, layer, from)?;
+                layer.output = self.value(to);
+                self.values.insert(output, layer.output);
+                self.flat.insert(output);
+                self.biases.push(layer);
+                return Some(());
+            }
+            ("Conv", false) => {
                 (layer.kind, to) = self.convolution(node, from)?;
                 layer.bias = self.stored(node, 2, &[to.channels])?.read();
             }
-            "Clip" => {
+            ("Clip", false) => {
                 let bound = |place| self.stored(node, place, &[])?.read().first().copied();
                 let (low, high) = (bound(1)?, bound(2)?);
                 layer.clamp = Clamp { low, high };
             }
-            "Add" => {
+            ("Add", false) => {
                 let other = *self.values.get(node.input.get(1)?.as_str())?;
                 layer.kind = Kind::Add;
                 layer.other = Some(other).filter(|other| self.layers.maps[*other] == from);
                 layer.other?;
             }
-            "GlobalAveragePool" => {
+            ("GlobalAveragePool", false) => {
                 layer.kind = Kind::Sum;
                 (to.height, to.width) = (1, 1);
-                layer = self.mean(layer, from, to);
+                let share = (from.pixels() as f32).recip();
+                layer = self.after(layer, to, share);
             }
             _ => return None,
         }
@@ -144,25 +159,46 @@ impl<'a> Front<'a> {
         self.layers.maps.len() - 1
     }
 
-    /// The layer that makes a mean of a sum, behind that.
-    fn mean(&mut self, mut sum: Layer, from: Map, to: Map) -> Layer {
-        sum.output = self.value(to);
-        let share = tensor1(&vec![(from.pixels() as f32).recip(); to.channels]);
+    /// Appends a layer; returns one behind it that multiplies what it makes.
+    fn after(&mut self, mut layer: Layer, to: Map, factor: f32) -> Layer {
+        layer.output = self.value(to);
         let weights = Weights {
-            values: Values::Tensor(Arc::new(share)),
+            values: Values::Tensor(Arc::new(tensor1(&vec![factor; to.channels]))),
             strides: [1, 0, 0, 0],
             scale: vec![1.0; to.channels],
         };
-        let mean = Layer {
-            kind: Kind::Depthwise(Window::POINT, weights, None),
-            input: sum.output,
-            other: None,
-            output: 0,
-            bias: Vec::new(),
-            clamp: Clamp::NONE,
+        let next = plain(Kind::Depthwise(Window::POINT, weights, None), layer.output);
+        self.layers.layers.push(layer);
+        next
+    }
+
+    /// Appends a matrix product; returns the layer that adds its bias, and how much it makes.
+    fn product(&mut self, node: &NodeProto, mut layer: Layer, from: Map) -> Option<(Layer, Map)> {
+        let usual = node.attribute.iter().all(|it| match it.name.as_str() {
+            "alpha" | "beta" => it.f == 1.0,
+            "transA" => it.i == 0,
+            "transB" => it.i == 1,
+            _ => false,
+        });
+        let turned = node.attribute.iter().any(|it| it.name == "transB");
+        let stored = self.outline.stored(node.input.get(1)?)?;
+        let [channels, inputs] = *stored.shape.as_slice() else {
+            return None;
         };
-        self.layers.layers.push(sum);
-        mean
+        let bias = self.stored(node, 2, &[channels])?.read();
+        if !usual || !turned || inputs != from.channels || channels == 0 {
+            return None;
+        }
+        let weights = Weights {
+            values: Values::Stored(stored.numbers.clone()),
+            strides: [inputs, 1, 0, 0],
+            scale: vec![1.0; channels],
+        };
+        layer.kind = Kind::Dense(Window::POINT, weights);
+        let to = Map { channels, ..from };
+        let mut adds = self.after(layer, to, 1.0);
+        adds.bias = bias;
+        Some((adds, to))
     }
 
     /// A convolution without its bias, and the size of what it makes.
@@ -224,6 +260,18 @@ impl<'a> Front<'a> {
     fn stored(&self, node: &NodeProto, place: usize, shape: &[usize]) -> Option<&Numbers> {
         let stored = self.outline.stored(node.input.get(place)?)?;
         (stored.shape == shape).then_some(&stored.numbers)
+    }
+}
+
+/// A layer of this kind whose output is not yet numbered.
+fn plain(kind: Kind, input: usize) -> Layer {
+    Layer {
+        kind,
+        input,
+        other: None,
+        output: 0,
+        bias: Vec::new(),
+        clamp: Clamp::NONE,
     }
 }
 

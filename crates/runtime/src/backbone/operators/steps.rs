@@ -480,6 +480,7 @@ fn packed(
         return whole.then(Vec::new);
     }
     let values = weights.values.read()?;
+    let joined = places.iter().copied().eq(0..places.len());
     let mut packed = vec![0.0; channels.div_ceil(BLOCK) * terms.len() * BLOCK];
     let blocks = packed.chunks_exact_mut(terms.len() * BLOCK);
     for (block, target) in blocks.enumerate() {
@@ -489,6 +490,13 @@ fn packed(
             let values = values.get(channel * out..)?;
             let scale = weights.scale[channel];
             let lanes = target.iter_mut().skip(lane).step_by(BLOCK);
+            if joined {
+                let values = values.get(..places.len())?;
+                lanes
+                    .zip(values)
+                    .for_each(|(target, value)| *target = value * scale);
+                continue;
+            }
             for (target, place) in lanes.zip(&places) {
                 *target = values.get(*place)? * scale;
             }
