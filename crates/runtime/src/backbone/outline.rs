@@ -10,6 +10,9 @@ use prost::bytes::Bytes;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::pb::tensor_proto::DataType;
 
+/// Numbers that are converted at a time: half's vector instructions want more than one.
+const CONVERTED: usize = 64;
+
 /// ONNX's `ModelProto`, as far as it is needed.
 #[derive(Clone, PartialEq, Message)]
 struct ModelParts {
@@ -64,19 +67,39 @@ impl Numbers {
         }
     }
 
-    /// The numbers; no conversion loses anything.
-    pub fn read(&self) -> Vec<f32> {
+    /// All of them; no conversion loses anything.
+    pub fn read(&self) -> Option<Vec<f32>> {
+        let mut values = Vec::new();
+        self.read_part(0, self.count(), &mut values)?;
+        Some(values)
+    }
+
+    /// Puts `count` of them from `start` on into `values`; `None` where there are not so many.
+    pub fn read_part(&self, start: usize, count: usize, values: &mut Vec<f32>) -> Option<()> {
+        let end = start
+            .checked_add(count)
+            .filter(|end| *end <= self.count())?;
+        values.clear();
         match self {
             Self::Half(bytes) => {
-                let (pairs, _) = bytes.as_chunks();
-                let halves: Vec<f16> = pairs.iter().copied().map(f16::from_le_bytes).collect();
-                halves.to_f32_vec()
+                let (halves, _) = bytes.as_chunks();
+                values.resize(count, 0.0);
+                let sources = halves.get(start..end)?.chunks(CONVERTED);
+                for (source, target) in sources.zip(values.chunks_mut(CONVERTED)) {
+                    let mut halves = [f16::ZERO; CONVERTED];
+                    for (half, bytes) in halves.iter_mut().zip(source) {
+                        *half = f16::from_le_bytes(*bytes);
+                    }
+                    halves.get(..source.len())?.convert_to_f32_slice(target);
+                }
             }
             Self::Single(bytes) => {
-                let (fours, _) = bytes.as_chunks();
-                fours.iter().copied().map(f32::from_le_bytes).collect()
+                let (singles, _) = bytes.as_chunks();
+                let singles = singles.get(start..end)?.iter().copied();
+                values.extend(singles.map(f32::from_le_bytes));
             }
         }
+        Some(())
     }
 }
 
@@ -137,4 +160,28 @@ fn widened(node: &NodeProto, stored: &HashMap<String, Stored>) -> Option<(String
     let single = to.i == i64::from(DataType::Float as i32);
     let widens = node.op_type == "Cast" && single && stored.contains_key(input);
     widens.then(|| (output.clone(), input.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_from_anywhere_in_a_file() {
+        // 1, -2, the smallest number above 0, and its negative.
+        let halves: [u16; 4] = [0x3c00, 0xc000, 0x0001, 0x8001];
+        let bytes = halves.repeat(50).into_iter().flat_map(u16::to_le_bytes);
+        // From an odd address.
+        let bytes: Vec<u8> = [0].into_iter().chain(bytes).collect();
+        let numbers = Numbers::Half(Bytes::from(bytes).slice(1..));
+        let all = numbers.read().expect("whole");
+        let tiny = 5.960_464_5e-8;
+        assert_eq!((numbers.count(), all.len()), (200, 200));
+        assert_eq!(all[196..], [1.0, -2.0, tiny, -tiny]);
+        let mut part = vec![7.0; 3];
+        numbers.read_part(61, 71, &mut part).expect("inside");
+        assert_eq!(part, all[61..132]);
+        assert!(numbers.read_part(198, 3, &mut part).is_none());
+        assert!(numbers.read_part(usize::MAX, 1, &mut part).is_none());
+    }
 }

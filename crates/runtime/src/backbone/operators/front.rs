@@ -127,10 +127,10 @@ impl<'a> Front<'a> {
             }
             ("Conv", false) => {
                 (layer.kind, to) = self.convolution(node, from)?;
-                layer.bias = self.stored(node, 2, &[to.channels])?.read();
+                layer.bias = self.stored(node, 2, &[to.channels])?.read()?;
             }
             ("Clip", false) => {
-                let bound = |place| self.stored(node, place, &[])?.read().first().copied();
+                let bound = |place| self.stored(node, place, &[])?.read()?.first().copied();
                 let (low, high) = (bound(1)?, bound(2)?);
                 layer.clamp = Clamp { low, high };
             }
@@ -185,7 +185,7 @@ impl<'a> Front<'a> {
         let [channels, inputs] = *stored.shape.as_slice() else {
             return None;
         };
-        let bias = self.stored(node, 2, &[channels])?.read();
+        let bias = self.stored(node, 2, &[channels])?.read()?;
         if !usual || !turned || inputs != from.channels || channels == 0 {
             return None;
         }

@@ -2,7 +2,6 @@
 //! residual addition into the convolution before them, a 1x1 convolution into the
 //! depthwise one after it. Filled by `recognise.rs`, turned into steps by `program.rs`.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use tract_onnx::prelude::Tensor;
@@ -63,21 +62,31 @@ impl Values {
     /// How many there are; `None` where a tensor holds other than plain 32-bit numbers.
     pub(super) fn count(&self) -> Option<usize> {
         match self {
-            Self::Tensor(_) => Some(self.read()?.len()),
+            Self::Tensor(tensor) => Some(plain(tensor)?.len()),
             Self::Stored(numbers) => Some(numbers.count()),
         }
     }
 
-    /// The numbers; `None` as in [`Values::count`].
-    pub(super) fn read(&self) -> Option<Cow<'_, [f32]>> {
+    /// `count` of them from `start` on, in `buffer` where they have to be converted; `None`
+    /// as in [`Values::count`], or where there are not so many.
+    pub(super) fn part<'a>(
+        &'a self,
+        start: usize,
+        count: usize,
+        buffer: &'a mut Vec<f32>,
+    ) -> Option<&'a [f32]> {
         match self {
-            Self::Tensor(tensor) => {
-                let values = tensor.as_plain_ram()?.as_slice::<f32>().ok()?;
-                Some(Cow::Borrowed(values))
+            Self::Tensor(tensor) => plain(tensor)?.get(start..start + count),
+            Self::Stored(numbers) => {
+                numbers.read_part(start, count, buffer)?;
+                Some(buffer)
             }
-            Self::Stored(numbers) => Some(Cow::Owned(numbers.read())),
         }
     }
+}
+
+fn plain(tensor: &Tensor) -> Option<&[f32]> {
+    tensor.as_plain_ram()?.as_slice::<f32>().ok()
 }
 
 /// The weights of a layer.
@@ -299,9 +308,10 @@ impl Layers {
 impl Weights {
     /// Of a window of one pixel: the factor of every channel.
     fn point_factors(&self) -> Option<Vec<f32>> {
-        let values = self.values.read()?;
+        let mut buffer = Vec::new();
         let scaled = |(channel, scale): (usize, &f32)| {
-            let value = values.get(channel * self.strides[0])?;
+            let place = channel * self.strides[0];
+            let value = self.values.part(place, 1, &mut buffer)?.first()?;
             Some(value * scale)
         };
         self.scale.iter().enumerate().map(scaled).collect()

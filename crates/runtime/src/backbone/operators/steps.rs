@@ -474,12 +474,14 @@ fn packed(
                 .sum()
         })
         .collect();
+    // Of one output channel.
+    let span = places.iter().max()? + 1;
     if packing == Packing::Checked {
-        let furthest = (channels - 1) * out + places.iter().max()?;
-        let whole = furthest < weights.values.count()? && weights.scale.len() >= channels;
+        let end = (channels - 1) * out + span;
+        let whole = end <= weights.values.count()? && weights.scale.len() >= channels;
         return whole.then(Vec::new);
     }
-    let values = weights.values.read()?;
+    let mut buffer = Vec::new();
     let joined = places.iter().copied().eq(0..places.len());
     let mut packed = vec![0.0; channels.div_ceil(BLOCK) * terms.len() * BLOCK];
     let blocks = packed.chunks_exact_mut(terms.len() * BLOCK);
@@ -487,11 +489,10 @@ fn packed(
         let first = block * BLOCK;
         for lane in 0..BLOCK.min(channels - first) {
             let channel = first + lane;
-            let values = values.get(channel * out..)?;
+            let values = weights.values.part(channel * out, span, &mut buffer)?;
             let scale = weights.scale[channel];
             let lanes = target.iter_mut().skip(lane).step_by(BLOCK);
             if joined {
-                let values = values.get(..places.len())?;
                 lanes
                     .zip(values)
                     .for_each(|(target, value)| *target = value * scale);
