@@ -309,6 +309,15 @@ fn lazy() -> LazyBackbone {
 }
 
 fn features(backbone: &LazyBackbone, cache: &Cache, threads: usize) -> FeatureMatrix {
+    matrices(backbone, ViewSet::ORIGINAL, cache, threads).remove(0)
+}
+
+fn matrices(
+    backbone: &LazyBackbone,
+    views: ViewSet,
+    cache: &Cache,
+    threads: usize,
+) -> Vec<FeatureMatrix> {
     let pictures = pictures();
     let source = |(label, (path, bytes)): (usize, &'_ (PathBuf, Vec<u8>))| {
         (path.clone(), label, bytes.clone())
@@ -323,16 +332,7 @@ fn features(backbone: &LazyBackbone, cache: &Cache, threads: usize) -> FeatureMa
             part: None,
         })
         .collect();
-    extract(
-        backbone,
-        &sources,
-        ViewSet::ORIGINAL,
-        cache,
-        threads,
-        &|_, _| {},
-    )
-    .unwrap()
-    .remove(0)
+    extract(backbone, &sources, views, cache, threads, &|_, _| {}).unwrap()
 }
 
 #[test]
@@ -355,6 +355,19 @@ fn features_are_the_same_for_every_number_of_threads() {
             one,
             "{threads} threads"
         );
+    }
+}
+
+#[test]
+fn so_they_are_where_the_views_of_a_sample_are_shared_among_threads() {
+    let backbone = lazy();
+    let one = matrices(&backbone, ViewSet::ALL, &Cache::off(), 1);
+    assert_eq!(one.len(), ViewSet::ALL.count());
+    assert_ne!(one[0].values, one[1].values);
+    // More than there are pictures, and more than there are views of all of them.
+    for threads in [9, 64] {
+        let shared = matrices(&backbone, ViewSet::ALL, &Cache::off(), threads);
+        assert_eq!(shared, one, "{threads} threads");
     }
 }
 

@@ -96,10 +96,17 @@ impl FeatureMatrix {
     }
 }
 
+/// Of so many threads, how many have something to do: where there are more than samples,
+/// each view has its own.
+pub(crate) fn working(threads: usize, samples: usize, views: ViewSet) -> usize {
+    threads.clamp(1, (samples * views.count()).max(1))
+}
+
 /// Computes the features of `samples` on `threads` threads (at least one), a matrix for
 /// each of `views`, all of the same rows. Values and order do not depend on the number of
 /// threads. A sample is read and decoded once, and its bytes and pixels are dropped before
-/// the thread takes the next one. `progress` gets samples done and samples in all, from any
+/// the thread takes the next one; where there are more threads than samples, its views are
+/// shared among them. `progress` gets samples done and samples in all, from any
 /// thread.
 ///
 /// # Errors
@@ -118,13 +125,13 @@ pub fn extract(
         return Ok(vec![FeatureMatrix::default(); views.count()]);
     }
     let features = backbone.features(cache)?;
-    let threads = threads.clamp(1, samples.len());
+    let threads = working(threads, samples.len(), views);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| {
         let what = format_args!("{threads} threads cannot be started ({error}); lower --threads");
         Error::new(ErrorKind::Failed, what)
     })?;
-    let extractor = Extractor::new(backbone, views, cache, threads);
+    let extractor = Extractor::new(backbone, views, cache, threads, samples.len());
     let done = AtomicUsize::new(0);
     let mut values = vec![vec![0.0; samples.len() * features]; views.count()];
     let mut columns: Vec<_> = values.iter_mut().map(|v| v.chunks_mut(features)).collect();

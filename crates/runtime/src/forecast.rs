@@ -25,7 +25,7 @@ use crate::candidates;
 use crate::curve::measure::fits as curve_fits;
 use crate::data::{Data, Rows};
 use crate::error::{Error, ErrorKind, Result};
-use crate::features::LazyBackbone;
+use crate::features::{self, LazyBackbone};
 use crate::preprocess::{self, View};
 use crate::recipe::{self, Recipe, Shape};
 use crate::samples::SampleSet;
@@ -89,7 +89,7 @@ pub fn forecast(
     set: &SampleSet,
 ) -> Result<Forecast> {
     let program_bytes = current_rss_bytes().unwrap_or(0);
-    let threads = threads(settings, set);
+    let threads = threads(settings, backbone, set);
     let place = Place {
         kernel,
         backbone,
@@ -122,8 +122,12 @@ pub fn forecast(
 }
 
 /// Threads that have something to do.
-fn threads(settings: &Settings, set: &SampleSet) -> usize {
-    settings.threads.clamp(1, set.samples.len().max(1))
+fn threads(settings: &Settings, backbone: &LazyBackbone, set: &SampleSet) -> usize {
+    features::working(
+        settings.threads,
+        set.samples.len(),
+        settings.views(backbone),
+    )
 }
 
 /// What does not change with the settings, known or measured.
@@ -149,7 +153,7 @@ struct Needs {
 
 impl Place<'_> {
     fn needs(&self, settings: &Settings) -> Result<Needs> {
-        let threads = threads(settings, self.set);
+        let threads = threads(settings, self.backbone, self.set);
         let job = Job {
             threads,
             samples: self.set.samples.len(),

@@ -2,20 +2,21 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::{Digest32, LazyBackbone, Source};
 use crate::backbone::Worker;
-use crate::cache::Cache;
+use crate::cache::{Cache, Key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::preprocess::{self, Decoded, View};
 use crate::senses::{Kind, Sense};
 use crate::series::{self, Analyst, Made};
 use crate::sound::decode::Recording;
 use crate::sound::spectrum::LogMel;
-use crate::sound::{self, Ear, Feed, statistics};
+use crate::sound::{self, Ear, Feed, Sound, statistics};
 use crate::views::ViewSet;
 use crate::windows::Part;
 
@@ -38,6 +39,16 @@ pub(super) struct Extractor<'a> {
     cache: &'a Cache,
     /// One a thread, made when that thread first needs it.
     benches: Vec<Mutex<Bench>>,
+    /// Whether the views of a sample are for several threads: there are more than samples.
+    views_apart: bool,
+}
+
+/// Why a view has no features.
+enum Fault {
+    /// This sample cannot be used.
+    Sample(Error),
+    /// Nor can others.
+    Job(Error),
 }
 
 /// What one thread of the pool works with.
@@ -91,24 +102,32 @@ impl<'a> Extractor<'a> {
         views: ViewSet,
         cache: &'a Cache,
         threads: usize,
+        samples: usize,
     ) -> Self {
         Self {
             backbone,
             views: views.views().collect(),
             cache,
             benches: (0..threads).map(|_| Mutex::default()).collect(),
+            views_apart: threads > samples,
         }
+    }
+
+    /// What this thread works with. Not held while the pool is waited for: then the thread
+    /// may begin another task, which needs it too.
+    fn bench(&self) -> Result<MutexGuard<'_, Bench>> {
+        let thread = rayon::current_thread_index().unwrap_or(0);
+        let bench = self.benches.get(thread).ok_or_else(|| {
+            let what = "more threads than were asked for";
+            Error::new(ErrorKind::Failed, what)
+        })?;
+        Ok(bench.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Fills the rows of one sample, one a view.
     pub(super) fn sample(&self, sample: &Source<'_>, rows: &mut [&mut [f32]]) -> Result<Outcome> {
         let skipped = |error| Ok(Outcome::Skipped(reason(sample, &error)));
-        let thread = rayon::current_thread_index().unwrap_or(0);
-        let Some(bench) = self.benches.get(thread) else {
-            let what = "more threads than were asked for";
-            return Err(Error::new(ErrorKind::Failed, what));
-        };
-        let bench = &mut *bench.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bench = self.bench()?;
         let file = match File::open(sample, bench.last.as_ref()) {
             Ok(file) => file,
             Err(error) => return skipped(error),
@@ -125,23 +144,25 @@ impl<'a> Extractor<'a> {
         let cached = self.views.len() - missing.len();
         let mut failure = None;
         if !missing.is_empty() {
-            let content = match self.content(bench, file) {
+            let content = match self.content(&mut bench, file) {
                 Ok(content) => content,
                 // What is wrong with the program or its settings stops the job.
                 Err(error) if error.kind() != ErrorKind::BadInput => return Err(error),
                 Err(error) => return skipped(error),
             };
-            for (view, key, row) in missing {
-                match self.run(bench, sample.path, &content, view, row) {
-                    Err(error) if error.kind() == ErrorKind::BadInput => return skipped(error),
-                    run => run?,
-                }
-                if !row.iter().all(|value| value.is_finite()) {
-                    let what = "the backbone gives features that are not finite numbers for it";
-                    let remedy = "check the manifest's `mean` and `scale`, or cut elsewhere";
-                    return Err(Error::at(ErrorKind::BadInput, sample.path, what, remedy));
-                }
-                failure = failure.or(self.cache.put(&key, row).err());
+            drop(bench);
+            let run = |(view, key, row): (View, Key, &mut &mut [f32])| {
+                self.view(sample.path, &content, view, row)?;
+                Ok(self.cache.put(&key, row).err())
+            };
+            let kept: std::result::Result<Vec<_>, Fault> = match self.views_apart {
+                true => missing.into_par_iter().with_max_len(1).map(run).collect(),
+                false => missing.into_iter().map(run).collect(),
+            };
+            match kept {
+                Ok(kept) => failure = kept.into_iter().flatten().next(),
+                Err(Fault::Sample(error)) => return skipped(error),
+                Err(Fault::Job(error)) => return Err(error),
             }
         }
         Ok(Outcome::Read {
@@ -149,6 +170,33 @@ impl<'a> Extractor<'a> {
             cached,
             failure,
         })
+    }
+
+    /// The features of one view, all of them finite.
+    fn view(
+        &self,
+        path: &Path,
+        content: &Content,
+        view: View,
+        row: &mut [f32],
+    ) -> std::result::Result<(), Fault> {
+        let mut bench = self.bench().map_err(Fault::Job)?;
+        self.run(&mut bench, path, content, view, row)
+            .map_err(|error| match error.kind() {
+                ErrorKind::BadInput => Fault::Sample(error),
+                _ => Fault::Job(error),
+            })?;
+        if row.iter().all(|value| value.is_finite()) {
+            return Ok(());
+        }
+        let what = "the backbone gives features that are not finite numbers for it";
+        let remedy = "check the manifest's `mean` and `scale`, or cut elsewhere";
+        Err(Fault::Job(Error::at(
+            ErrorKind::BadInput,
+            path,
+            what,
+            remedy,
+        )))
     }
 
     /// Decodes a sample; its bytes are dropped.
@@ -198,10 +246,7 @@ impl<'a> Extractor<'a> {
             Sense::Picture => Err(Error::new(ErrorKind::Failed, "a picture has no parts")),
             Sense::Series(series) => Ok(Whole::Series(series.read(&file.read()?, path)?)),
             Sense::Sound(sound) => {
-                let ear = match &bench.ear {
-                    Some(ear) => ear,
-                    None => bench.ear.insert(Ear::new(sound)?),
-                };
+                let ear = ear(&mut bench.ear, sound)?;
                 Ok(Whole::Sound(ear.decode(&file.read()?, path)?))
             }
         }
@@ -225,9 +270,10 @@ impl<'a> Extractor<'a> {
             Content::Series(channels) => return self.described(bench, channels, view, row),
             Content::Sound { samples, plain } => (samples, plain),
         };
-        let (Some(ear), Some(sound)) = (&bench.ear, self.backbone.sense().sound()) else {
+        let Some(sound) = self.backbone.sense().sound() else {
             return Err(Error::new(ErrorKind::Failed, "nobody hears this sound"));
         };
+        let ear = ear(&mut bench.ear, sound)?;
         let heard = ear.heard(samples, plain, view, path)?;
         let (first, rest) = row.split_at_mut(self.backbone.statistics().min(row.len()));
         if !first.is_empty() {
@@ -277,6 +323,14 @@ impl<'a> Extractor<'a> {
         let preprocessing = &manifest.preprocessing;
         preprocessing.tensor(image, &manifest.input, view, input)
     }
+}
+
+/// What a thread hears with, made at the first call.
+fn ear<'b>(ear: &'b mut Option<Ear>, sound: &Sound) -> Result<&'b Ear> {
+    Ok(match ear {
+        Some(ear) => ear,
+        none => none.insert(Ear::new(sound)?),
+    })
 }
 
 /// The network of a thread, made at the first call.
