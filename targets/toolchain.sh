@@ -87,7 +87,7 @@ cross_build() {
         selected=(--package "$program")
     else
         # The whole workspace, so that dependencies have the same features in every build.
-        selected=(--workspace --bin "$program")
+        selected=(--workspace --bin "$program" --features fieldtune-cli/mqtt)
     fi
     cross_cargo "$target" build "${selected[@]}" >&2
 }

@@ -108,6 +108,9 @@ fn build() -> PathBuf {
     if profile == "release" {
         cargo.arg("--release");
     }
+    if cfg!(feature = "mqtt") {
+        cargo.args(["--features", "fieldtune-tests/mqtt"]);
+    }
     cargo
         .current_dir(repository())
         .env("CARGO_TARGET_DIR", &target);

@@ -292,6 +292,7 @@ fn a_confined_thread_reaches_what_it_needs_and_nothing_else() {
             read: &[&read],
             write: &[&write],
             read_all,
+            network: false,
         };
         sandbox::confine(needs).expect("possible");
         assert!(fs::read(read.join("a")).is_ok());

@@ -4,6 +4,7 @@
 mod choices;
 mod devices;
 mod heads;
+pub mod mqtt;
 pub mod sources;
 
 use std::path::PathBuf;

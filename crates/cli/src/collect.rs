@@ -82,7 +82,7 @@ pub fn run(args: &CollectArgs) -> Result<()> {
     sandbox::confine(Needs {
         read: &[],
         write: &[&args.samples],
-        read_all: false,
+        ..Needs::default()
     })?;
     let run = args.every.map(|_| utc(SystemTime::now()).replace(':', ""));
     let group = args.group.as_ref().or(run.as_ref());

@@ -31,11 +31,14 @@ use fieldtune::error::{Error, Result};
 
 fn main() -> ExitCode {
     // Not among the commands: `watch` and `collect` start this program once more.
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|it| it == fieldtune::sources::FLAG)
-    {
+    let first = std::env::args_os().nth(1);
+    let is = |flag: &str| first.as_ref().is_some_and(|it| it == flag);
+    if is(fieldtune::sources::FLAG) {
         fieldtune::sources::keep();
+        return ExitCode::SUCCESS;
+    }
+    if is(fieldtune::mqtt::FLAG) {
+        fieldtune::mqtt::publish();
         return ExitCode::SUCCESS;
     }
     fieldtune::budget::return_freed_memory();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 use fieldtune::error::{Error, ErrorKind, Result};
 use fieldtune::head::Head;
+use fieldtune::mqtt::Publisher;
 use fieldtune::sandbox::{self, Needs};
 use fieldtune::session::Predictor;
 use fieldtune::sound::USUAL_RATE_HZ;
@@ -17,6 +18,7 @@ use fieldtune::watch::{self, Folder};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::args::mqtt::MqttArgs;
 use crate::args::sources::{SourceArgs, keep};
 use crate::args::{BackboneArgs, duration, percentage};
 use crate::{head, predict, print, settings};
@@ -61,6 +63,9 @@ pub struct WatchArgs {
     /// head where a source is watched
     #[arg(long)]
     pub keep_root: bool,
+    /// Where to publish.
+    #[command(flatten)]
+    pub mqtt: MqttArgs,
     /// The backbone.
     #[command(flatten)]
     pub backbone: BackboneArgs,
@@ -114,15 +119,15 @@ fn watch_folder(
         true => Path::new("."),
         false => folder,
     });
+    let mut publisher = publisher(args, head, folder)?;
     confine(args, predictor, folder, &[folder], record.or(Some(folder)))?;
     let mut folder = Folder::open(folder, predictor.kind(), args.record.as_deref())?;
     let interval = args.interval.max(Duration::from_millis(1));
     watch::watch(predictor, &mut folder, interval, stop, &mut |path, told| {
         match told {
-            Ok(prediction) => {
-                let line = predict::said(path, prediction, head, args.coverage, args.json);
-                print::heard(&line)
-            }
+            Ok(prediction) => tell(args, publisher.as_mut(), |json| {
+                predict::said(path, prediction, head, args.coverage, json)
+            }),
             Err(reason) => {
                 // The reason carries its own remedy.
                 let what = format_args!("{}: {reason}", path.display());
@@ -150,6 +155,7 @@ fn watch_source(
     let cutting = args.source.cutting(args.hop);
     let splitter = cutting.for_head(&device, sense)?;
     let kept = keep(&device)?;
+    let mut publisher = publisher(args, head, &args.head)?;
     confine(args, predictor, &args.head, &[], None)?;
     let live = Live::listen(kept, device, splitter);
     let wishes = Wishes {
@@ -157,7 +163,9 @@ fn watch_source(
         agree: args.agree,
     };
     watch::live::watch(predictor, &live, wishes, stop, &mut |told| match told {
-        Told::Answer(answer) => print::heard(&said(args, live.name(), head, answer)),
+        Told::Answer(answer) => tell(args, publisher.as_mut(), |json| {
+            said(args, live.name(), head, answer, json)
+        }),
         Told::Note(note) => {
             print::note(&Error::new(ErrorKind::Failed, note));
             Ok(true)
@@ -165,10 +173,28 @@ fn watch_source(
     })
 }
 
+/// The process that publishes, if one is wanted. Root becomes the owner of `owned` there too.
+fn publisher(args: &WatchArgs, head: &Head, owned: &Path) -> Result<Option<Publisher>> {
+    let owned = Some(owned).filter(|_| !args.keep_root);
+    args.mqtt.publisher((head, &args.head), owned)
+}
+
+/// Publishes and prints a line, which `said` gives as JSON or as text; whether anybody reads.
+fn tell(
+    args: &WatchArgs,
+    publisher: Option<&mut Publisher>,
+    said: impl Fn(bool) -> String,
+) -> Result<bool> {
+    if let Some(publisher) = publisher {
+        publisher.say(&said(true))?;
+    }
+    print::heard(&said(args.json))
+}
+
 /// An answer as a line, with its times.
-fn said(args: &WatchArgs, name: &Path, head: &Head, answer: Answer<'_>) -> String {
+fn said(args: &WatchArgs, name: &Path, head: &Head, answer: Answer<'_>, json: bool) -> String {
     let latency_ms = answer.latency.as_secs_f64() * 1000.0;
-    if args.json {
+    if json {
         let more = json!({
             "time": utc(answer.time),
             "latency_ms": (10.0 * latency_ms).round() / 10.0,
@@ -205,6 +231,7 @@ fn confine(
         read,
         write: &write,
         read_all: args.backbone.follow_outside,
+        network: false,
     })?;
     Ok(())
 }

@@ -12,22 +12,18 @@
 //! which labels one is surely among, [`suspects`] which samples to look at, [`suggest`] which
 //! to label next. [`session`] is
 //! the whole job, [`growing`] the job once more with more samples, [`forecast`] says
-//! beforehand what it will take, [`evaluation`] and [`report`] what came of it.
+//! beforehand what it will take, [`evaluation`] and [`report`] what came of it, [`export`]
+//! makes an ONNX file of it.
 //! [`device`] does it on a microcontroller at a serial port.
 //! [`sandbox`] gives up what a process does not need, [`watch`] gives files that appear in a
-//! folder their turn, [`mod@bench`] measures this
+//! folder their turn, [`collect`] takes samples from [`sources`], [`mqtt`] publishes what is
+//! said, [`mod@bench`] measures this
 //! machine, [`doctor`] says what would go wrong on it.
 //! [`store`] is the one place that writes files, [`versions`] keeps the heads that were
 //! replaced, [`signature`] says whose heads a board takes, [`error`] is the one error type.
 //!
 //! The arithmetic of training is in crate `fieldtune-core`, flags and printing in
 //! `fieldtune-cli`. Only `backbone.rs` and its modules name tract.
-//! beforehand what it will take, [`evaluation`] and [`report`] what came of it,
-//! [`export`] makes an ONNX file of it.
-//! [`store`] is the one place that writes files, [`error`] the one error type.
-//!
-//! The arithmetic of training is in crate `fieldtune-core`, flags and printing in
-//! `fieldtune-cli`. Only `backbone.rs` and `backbone/` name tract.
 
 #![forbid(unsafe_code)]
 
@@ -55,6 +51,7 @@ pub mod head;
 pub mod inspect;
 pub mod manifest;
 pub mod model;
+pub mod mqtt;
 pub mod preprocess;
 pub mod recipe;
 pub mod report;

@@ -30,9 +30,11 @@ pub struct Needs<'a> {
     pub write: &'a [&'a Path],
     /// Whether everything else may be read too: links lead anywhere.
     pub read_all: bool,
+    /// Whether the network is needed.
+    pub network: bool,
 }
 
-/// Holds this thread, and those that it starts, to what they need. No network either.
+/// Holds this thread, and those that it starts, to what they need.
 ///
 /// # Errors
 /// `Failed` when the system knows this and refuses.
@@ -98,10 +100,11 @@ mod system {
         };
         let readable = AccessFs::from_read(RIGHTS) & !AccessFs::Execute & held;
         let writable = (AccessFs::from_all(RIGHTS) & !AccessFs::Execute) & held;
-        let ruleset = Ruleset::default()
-            .handle_access(held)?
-            .handle_access(AccessNet::from_all(RIGHTS))?
-            .create()?;
+        let mut ruleset = Ruleset::default().handle_access(held)?;
+        if !needs.network {
+            ruleset = ruleset.handle_access(AccessNet::from_all(RIGHTS))?;
+        }
+        let ruleset = ruleset.create()?;
         let ruleset = match readable.is_empty() {
             true => ruleset,
             false => ruleset.add_rules(path_beneath_rules(needs.read, readable))?,

@@ -104,11 +104,19 @@ impl SourceArgs {
 /// # Errors
 /// `Failed` when it cannot be started.
 pub fn keep(device: &Device) -> Result<Kept> {
+    Kept::start(once_more(FLAG)?, device)
+}
+
+/// This program once more, as something else.
+///
+/// # Errors
+/// `Failed` when it does not find itself.
+pub fn once_more(flag: &str) -> Result<Command> {
     let program = std::env::current_exe().map_err(|error| {
         let what = format_args!("this program does not find itself ({error}); run again");
         Error::new(ErrorKind::Failed, what)
     })?;
-    let mut keeper = Command::new(program);
-    keeper.arg(FLAG);
-    Kept::start(keeper, device)
+    let mut command = Command::new(program);
+    command.arg(flag);
+    Ok(command)
 }
