@@ -2,7 +2,7 @@
 //!
 //! [`multiply`] is the one entry for products. It cuts the work into tiles and
 //! hands each tile to a [`Kernel`]: [`lanes`](Kernel::lanes), plain Rust, is the
-//! definition; the others (`avx2.rs`, `neon.rs`) do the same with one
+//! definition; the others (`avx2.rs`, `avx512.rs`, `neon.rs`) do the same with one
 //! instruction set each and are compared with it.
 //!
 //! Words: `A` is `[m, k]`, `B` is `[k, n]`, `C` is `[m, n]`; strides are in
@@ -24,6 +24,8 @@
 mod allocator;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod blocked;
 mod lanes;
 mod math;

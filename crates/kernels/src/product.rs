@@ -57,7 +57,7 @@ pub struct Kernel {
 }
 
 /// The largest tile of any kernel, in elements: room on the stack for edges.
-const LARGEST_TILE: usize = 128;
+const LARGEST_TILE: usize = 256;
 
 impl Kernel {
     /// Plain Rust, the same bits on every CPU.
@@ -73,17 +73,22 @@ impl Kernel {
     /// Every kernel this CPU can run, slowest first.
     pub fn available() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
-        let simd = crate::avx2::detect();
+        let simd = [crate::avx2::detect(), crate::avx512::detect()];
         #[cfg(target_arch = "aarch64")]
-        let simd = Some(crate::neon::KERNEL);
+        let simd = [Some(crate::neon::KERNEL)];
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        let simd: Option<Self> = None;
-        core::iter::once(lanes::KERNEL).chain(simd)
+        let simd: [Option<Self>; 0] = [];
+        core::iter::once(lanes::KERNEL).chain(simd.into_iter().flatten())
     }
 
     /// The instruction set's name, such as `lanes` or `avx2+fma`.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Columns of a tile.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// Elements of packing space that [`multiply`] needs for sums of length `k`.
@@ -140,9 +145,10 @@ pub fn multiply_strided(
         "product larger than its slice"
     );
     assert!(scratch.len() >= kernel.scratch_elements(k));
-    // Packing costs k * (columns of the packed operand). Where B's columns are
-    // far apart and it is the larger operand, C^T = B^T A^T packs the smaller.
-    let swap = b.column_stride() != 1 && m < n;
+    // Where B's columns are far apart it is packed, k * n elements. C^T = B^T A^T packs k * m
+    // instead, but reads and writes C across its rows once for each block of the sum.
+    let across = 2 * k.div_ceil(BLOCK) * m * n;
+    let swap = b.column_stride() != 1 && k * m + across < k * n;
     let job = if swap {
         let (a, b) = (b.transposed(), a.transposed());
         Job {
@@ -202,15 +208,22 @@ impl Job<'_> {
 
     /// Copies a block of columns of B to scratch, zeros to the right.
     fn pack(&self, first: usize, length: usize, column: usize, used: usize, scratch: &mut [f32]) {
-        let stride = self.b.column_stride();
-        for (p, row) in scratch
-            .chunks_exact_mut(self.kernel.width)
-            .take(length)
-            .enumerate()
-        {
-            let source = self.b.from(first + p, column);
-            for (j, value) in row.iter_mut().enumerate() {
-                *value = if j < used { source[j * stride] } else { 0.0 };
+        let width = self.kernel.width;
+        let panel = &mut scratch[..length * width];
+        if used < width {
+            panel.fill(0.0);
+        }
+        if self.b.column_stride() == 1 {
+            for (p, row) in panel.chunks_exact_mut(width).enumerate() {
+                row[..used].copy_from_slice(&self.b.from(first + p, column)[..used]);
+            }
+            return;
+        }
+        for j in 0..used {
+            let source = self.b.from(first, column + j).iter();
+            let source = source.step_by(self.b.row_stride());
+            for (row, value) in panel.chunks_exact_mut(width).zip(source) {
+                row[j] = *value;
             }
         }
     }
