@@ -2,11 +2,13 @@
 //! rows, kernel columns]`, y `[B, outputs, rows, columns]`, one sample after another.
 //!
 //! Three ways. Pointwise (1x1, stride 1, no padding): a matrix product with the map
-//! itself. Depthwise: tap by tap along the rows, in `depthwise.rs`. All others: the
-//! map's windows are written out as columns (a few output rows at a time, so that
-//! they stay in the cache and the arena stays small), then a matrix product.
+//! itself, of one group in `pointwise.rs`. Depthwise: tap by tap along the rows, in
+//! `depthwise.rs`. All others: the map's windows are written out as columns (a few output
+//! rows at a time, so that they stay in the cache and the arena stays small), then a matrix
+//! product.
 
 use super::depthwise;
+use super::pointwise::{Pointwise, Room};
 use super::window::{Axis, sum};
 use crate::layer::{Convolution as Sizes, Shape};
 use core::ops::Range;
@@ -28,7 +30,11 @@ pub(crate) struct Convolution {
 }
 
 /// Weights that stay in a small CPU's second-level cache while all samples pass: 128 KiB.
-const CACHED_WEIGHTS: usize = 32 * 1024;
+pub(super) const CACHED_WEIGHTS: usize = 32 * 1024;
+
+/// Gradients of weights that do so: 512 KiB. Each part of them has the map turned around once
+/// more, which costs as much as their way to memory.
+const CACHED_GRADIENTS: usize = 4 * CACHED_WEIGHTS;
 
 /// One sample and some outputs of one group.
 struct Part {
@@ -57,7 +63,8 @@ impl Convolution {
         };
         let longest = [self.sizes.fan_in(), positions, self.outputs()];
         let packing = longest.map(|k| self.kernel.scratch_elements(k));
-        columns + packing.into_iter().fold(0, usize::max)
+        let rests = self.pointwise().map_or(0, |it| it.scratch_elements());
+        columns + rests + packing.into_iter().fold(0, usize::max)
     }
 
     /// `y = W * x + b`.
@@ -71,8 +78,11 @@ impl Convolution {
         if self.sizes.is_depthwise() {
             return depthwise::forward(self, x, w, y);
         }
+        if let Some(pointwise) = self.pointwise() {
+            return pointwise.forward(x, w, y, room(&pointwise, scratch));
+        }
         let (columns, packing) = scratch.split_at_mut(self.column_elements());
-        self.each_part(|part| {
+        self.each_part(CACHED_WEIGHTS, |part| {
             let weights = Matrix::new(&w[part.w], part.outputs, self.sizes.fan_in());
             let x = &x[part.x];
             self.each_block(|block, seen_by| {
@@ -103,7 +113,7 @@ impl Convolution {
         }
         let (columns, packing) = scratch.split_at_mut(self.column_elements());
         let fan_in = self.sizes.fan_in();
-        self.each_part(|part| {
+        self.each_part(CACHED_GRADIENTS, |part| {
             let (x, dy, dw) = (&x[part.x], &dy[part.y], &mut dw[part.w]);
             self.each_block(|block, by| {
                 let seen = self.columns(x, &block, columns).transposed();
@@ -119,9 +129,12 @@ impl Convolution {
             dx.fill(0.0);
             return depthwise::backward_input(self, dy, w, dx);
         }
+        if let Some(pointwise) = self.pointwise() {
+            return pointwise.backward_input(dy, w, dx, room(&pointwise, scratch));
+        }
         let (columns, packing) = scratch.split_at_mut(self.column_elements());
         let (fan_in, positions) = (self.sizes.fan_in(), self.output.positions());
-        self.each_part(|part| {
+        self.each_part(CACHED_WEIGHTS, |part| {
             let weights = Matrix::new(&w[part.w], part.outputs, fan_in).transposed();
             let (dy, dx) = (&dy[part.y], &mut dx[part.x]);
             if columns.is_empty() {
@@ -138,6 +151,18 @@ impl Convolution {
                 self.add_columns(columns, &block, dx);
             });
         });
+    }
+
+    /// The same as a product with the whole map, where it is one.
+    fn pointwise(&self) -> Option<Pointwise> {
+        let is_one = self.sizes.window.is_pointwise() && self.sizes.groups == 1;
+        is_one.then(|| Pointwise {
+            kernel: self.kernel,
+            samples: self.rows,
+            inputs: self.sizes.inputs as usize,
+            outputs: self.outputs(),
+            positions: self.output.positions(),
+        })
     }
 
     /// Output channels of one group.
@@ -160,15 +185,16 @@ impl Convolution {
     }
 
     /// Calls with every sample and group. Where the map itself is the product's operand,
-    /// the outputs are cut so that their weights stay in the cache for all samples.
-    fn each_part(&self, mut run: impl FnMut(Part)) {
+    /// the outputs are cut so that so many elements of their weights are used for all samples
+    /// before the next.
+    fn each_part(&self, cached: usize, mut run: impl FnMut(Part)) {
         let (groups, all, fan_in) = (
             self.sizes.groups as usize,
             self.outputs(),
             self.sizes.fan_in(),
         );
         let step = if self.sizes.window.is_pointwise() {
-            (CACHED_WEIGHTS / fan_in).clamp(1, all)
+            (cached / fan_in).clamp(1, all)
         } else {
             all
         };
@@ -275,6 +301,11 @@ impl Convolution {
             }
         }
     }
+}
+
+fn room<'a>(pointwise: &Pointwise, scratch: &'a mut [f32]) -> Room<'a> {
+    let (rests, packing) = scratch.split_at_mut(pointwise.scratch_elements());
+    Room { rests, packing }
 }
 
 fn gather(source: &[f32], stride: usize, out: &mut [f32]) {

@@ -8,6 +8,7 @@ mod dense;
 mod depthwise;
 pub(crate) mod dropout;
 mod norm;
+mod pointwise;
 mod pool;
 mod root;
 mod window;
