@@ -114,7 +114,7 @@ pub struct Setup {
 
 impl Setup {
     /// The topic that says whether anybody publishes: `online` or `offline`, retained.
-    fn availability(&self) -> String {
+    pub fn availability(&self) -> String {
         format!("{}/availability", self.broker.topic)
     }
 
@@ -128,7 +128,7 @@ impl Setup {
     /// Topics and documents that tell Home Assistant about two sensors of one device: the
     /// label, and how probable it is. As of its documentation "MQTT sensor" and "MQTT
     /// discovery".
-    fn announcements(&self) -> Vec<(String, Value)> {
+    pub fn announcements(&self) -> Vec<(String, Value)> {
         const UNKNOWN: &str = "unknown";
         let Some(prefix) = &self.discovery else {
             return Vec::new();
