@@ -52,12 +52,13 @@ impl Broker {
         // An address of IPv6 stands in brackets where a port follows.
         let bracketed = address.strip_prefix('[').and_then(|it| it.split_once(']'));
         let (host, port) = match (bracketed, address.split_once(':')) {
-            (Some((host, rest)), _) => (host, rest.strip_prefix(':')),
+            (Some((host, "")), _) => (host, None),
+            (Some((host, rest)), _) => (host, Some(rest.strip_prefix(':').unwrap_or_default())),
             (None, Some((host, port))) if !port.contains(':') => (host, Some(port)),
             (None, _) => (address, None),
         };
         let port = port.map_or(Ok(USUAL_PORT), str::parse).unwrap_or(0);
-        if host.is_empty() || host.contains(['/', '@', ' ']) || port == 0 {
+        if host.is_empty() || host.contains(['/', '@', ' ', '[']) || port == 0 {
             let what = format!("--mqtt: \"{address}\" is no broker; give HOST or HOST:PORT");
             return Err(wrong(&what));
         }
@@ -281,6 +282,7 @@ mod tests {
             "mqtt://pond",
             "me@pond",
             "[::1",
+            "[::1]9",
         ] {
             let refused = Broker::new(address, "a");
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::Usage, "{address}");
