@@ -1,10 +1,13 @@
 //! What the benches share: a description of the machine, where results go, a Python for
-//! reference implementations, frozen features, how they are split and trained on,
-//! intervals of means, and pictures of curves.
+//! reference implementations, programs that answer for them, frozen features, how they are
+//! split and trained on, intervals of means, and pictures of curves.
 
+pub mod cases;
 pub mod frozen;
 pub mod plot;
+pub mod process;
 pub mod reference;
+pub mod served;
 pub mod splits;
 pub mod statistics;
 pub mod table;

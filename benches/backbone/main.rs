@@ -9,15 +9,15 @@
 //! out when something else had the processor; where the machine is busy it is the better
 //! figure.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use fieldtune::backbone::{Backbone, Worker};
 use fieldtune::inspect::inspect;
 use fieldtune::manifest::{Flags, Manifest};
 use fieldtune::model::Model;
+use fieldtune_benches::served::Served;
 use fieldtune_benches::{Failure, machine, python, results, run, work_folder};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ const IMAGES: usize = 5;
 fn main() -> Result<(), Failure> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("backbone/reference.py");
     let python = python("backbone", &script.with_file_name("requirements.txt"))?;
-    let mut reference = Reference::start(&python, &script)?;
+    let mut reference = Served::start(Command::new(&python).arg(&script).arg("serve"))?;
     let mut rows = Vec::new();
     for network in networks(&python, &script)? {
         let engines = [network.load(false)?, network.load(true)?];
@@ -183,7 +183,7 @@ fn measured(
     network: &Network,
     engines: &[Backbone; 2],
     threads: usize,
-    reference: &mut Reference,
+    reference: &mut Served,
 ) -> Result<Value, Failure> {
     let input = pixels(engines[0].input_elements());
     let mut times = [const { Vec::new() }; 3];
@@ -196,7 +196,7 @@ fn measured(
         for (engine, workers) in workers.iter_mut().enumerate() {
             times[engine].push(turn(workers, &input, engines[engine].features())?);
         }
-        times[2].push(reference.turn(&network.file, threads)?);
+        times[2].push(reference_turn(reference, &network.file, threads)?);
         if round == 0 {
             // Everything is loaded now.
             times.iter_mut().for_each(Vec::clear);
@@ -239,54 +239,13 @@ fn least(turns: &[[f64; 2]], kind: usize) -> f64 {
         .fold(f64::INFINITY, f64::min)
 }
 
-/// ONNX Runtime in its own process.
-struct Reference {
-    child: Child,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    version: Value,
-}
-
-impl Reference {
-    fn start(python: &Path, script: &Path) -> Result<Self, Failure> {
-        let mut child = Command::new(python)
-            .arg(script)
-            .arg("serve")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let questions = child.stdin.take().ok_or("no pipe")?;
-        let answers = BufReader::new(child.stdout.take().ok_or("no pipe")?);
-        let mut reference = Self {
-            child,
-            questions,
-            answers,
-            version: Value::Null,
-        };
-        reference.version = reference.answer()?["version"].clone();
-        Ok(reference)
-    }
-
-    fn answer(&mut self) -> Result<Value, Failure> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        Ok(serde_json::from_str(&line)?)
-    }
-
-    fn turn(&mut self, file: &Path, threads: usize) -> Result<[f64; 2], Failure> {
-        let question = json!({"model": file, "threads": threads, "images": IMAGES});
-        writeln!(self.questions, "{question}")?;
-        self.questions.flush()?;
-        let answer = self.answer()?;
-        let [wall, used] = ["wall_ms", "processor_ms"].map(|name| answer[name].as_f64());
-        Ok([wall.ok_or("no time")?, used.ok_or("no time")?])
-    }
-}
-
-impl Drop for Reference {
-    fn drop(&mut self) {
-        // It ends by itself when its input does; nothing is left to save.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A turn of ONNX Runtime, in its own process.
+fn reference_turn(
+    reference: &mut Served,
+    file: &Path,
+    threads: usize,
+) -> Result<[f64; 2], Failure> {
+    let answer = reference.ask(&json!({"model": file, "threads": threads, "images": IMAGES}))?;
+    let [wall, used] = ["wall_ms", "processor_ms"].map(|name| answer[name].as_f64());
+    Ok([wall.ok_or("no time")?, used.ok_or("no time")?])
 }

@@ -26,6 +26,7 @@ use fieldtune::samples::SampleSet;
 use fieldtune::session::{Session, Settings, Silent};
 use fieldtune::store::{Lock, Store};
 use fieldtune::versions::Versions;
+use fieldtune_benches::process::program;
 use fieldtune_benches::{Failure, machine, results};
 use onnx_files::{Onnx, Setting};
 use serde_json::{Value, json};
@@ -79,19 +80,6 @@ fn small_network() -> Vec<u8> {
     onnx.finish("y")
 }
 
-/// The command: `$FIELDTUNE_BIN`, or else built beside this bench.
-fn program() -> Result<Command, Failure> {
-    if let Some(program) = std::env::var_os("FIELDTUNE_BIN") {
-        return Ok(Command::new(program));
-    }
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--workspace", "--bin", "fieldtune"]);
-    fieldtune_benches::run(cargo.current_dir(repository()))?;
-    let own = std::env::current_exe()?;
-    let target = own.ancestors().nth(3).ok_or("no target folder")?;
-    Ok(Command::new(target.join("release/fieldtune")))
-}
-
 /// Resident memory of a process, in bytes.
 fn resident_bytes(process: &str) -> Result<u64, Failure> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
@@ -131,14 +119,14 @@ fn watch(
     head: &Path,
     files: usize,
 ) -> Result<Value, Failure> {
-    let mut training = program()?;
+    let mut training = Command::new(program()?);
     training.arg("train").arg(samples).arg("-o").arg(head);
     training.args(["--cut", "y", "--head", "linear", "--cache", "off"]);
     backbone(&mut training, network);
     fieldtune_benches::run(&mut training)?;
     let spool = folder.join("spool");
     fs::create_dir(&spool)?;
-    let mut command = program()?;
+    let mut command = Command::new(program()?);
     command.arg("watch").arg(head).arg(&spool);
     command.args(["--json", "--interval", "10ms"]);
     backbone(&mut command, network);
