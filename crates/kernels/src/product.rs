@@ -57,7 +57,11 @@ pub struct Kernel {
 }
 
 /// The largest tile of any kernel, in elements: room on the stack for edges.
-const LARGEST_TILE: usize = 256;
+const LARGEST_TILE: usize = if cfg!(target_arch = "x86_64") {
+    256
+} else {
+    64
+};
 
 impl Kernel {
     /// Plain Rust, the same bits on every CPU.
