@@ -31,6 +31,7 @@ mod arena;
 pub mod backbone;
 mod basis;
 pub mod bench;
+mod beside;
 pub mod budget;
 pub mod cache;
 pub mod candidates;

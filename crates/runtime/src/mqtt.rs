@@ -7,15 +7,14 @@
 #[cfg(feature = "mqtt")]
 mod publishing;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::beside::Beside;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store;
 
@@ -187,38 +186,24 @@ pub fn publish() {}
 
 /// The process that publishes. Told goodbye and ended when this is dropped.
 #[derive(Debug)]
-pub struct Publisher {
-    process: Child,
-    input: Option<ChildStdin>,
-}
+pub struct Publisher(Beside);
 
 impl Publisher {
     /// Starts `publisher`, this program with [`FLAG`]. Belongs before this process is confined.
     ///
     /// # Errors
     /// `Usage` when the program was built without MQTT; `Failed` when it cannot be started.
-    pub fn start(mut publisher: Command, setup: &Setup) -> Result<Self> {
+    pub fn start(publisher: Command, setup: &Setup) -> Result<Self> {
         if !cfg!(feature = "mqtt") {
             let what = "this program was built without MQTT; build it with `--features mqtt`, or \
                         take a board's package, which has it";
             return Err(Error::new(ErrorKind::Usage, what));
         }
-        let failed = |error: &dyn std::fmt::Display| {
+        let publisher = Beside::start(publisher, Stdio::null(), setup, FAREWELL);
+        publisher.map(Self).map_err(|error| {
             let what = format_args!("nothing can be published ({error}); run again");
             Error::new(ErrorKind::Failed, what)
-        };
-        publisher.stdin(Stdio::piped()).stdout(Stdio::null());
-        // A Ctrl-C is for this process, which ends the other one in order.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut publisher, 0);
-        let mut process = publisher.spawn().map_err(|error| failed(&error))?;
-        let mut publisher = Self {
-            input: process.stdin.take(),
-            process,
-        };
-        let first = serde_json::to_string(setup).map_err(|error| failed(&error))?;
-        publisher.say(&first)?;
-        Ok(publisher)
+        })
     }
 
     /// Publishes a message of one line. Without a connection it waits for one, and the oldest
@@ -227,29 +212,10 @@ impl Publisher {
     /// # Errors
     /// `Failed` when the process is gone.
     pub fn say(&mut self, line: &str) -> Result<()> {
-        let Some(input) = &mut self.input else {
-            return Ok(());
-        };
-        writeln!(input, "{}", line.trim_end()).map_err(|error| {
+        self.0.say(&line.trim_end()).map_err(|error| {
             let what = format_args!("the process that publishes is gone ({error}); run again");
             Error::new(ErrorKind::Failed, what)
         })
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        // Closed, it tells the other one to say goodbye.
-        drop(self.input.take());
-        let start = Instant::now();
-        while start.elapsed() < FAREWELL {
-            if !matches!(self.process.try_wait(), Ok(None)) {
-                return;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

@@ -13,6 +13,7 @@ use rumqttc::{
 };
 
 use super::Setup;
+use crate::beside::purpose;
 use crate::error::escaped;
 use crate::sandbox::{self, Needs};
 
@@ -38,10 +39,7 @@ const OFFLINE: &str = "offline";
 
 /// Publishes what standard input says, until it closes.
 pub fn publish() {
-    let mut first = String::new();
-    // Whatever starts this says something that can be read.
-    let read = io::stdin().lock().read_line(&mut first);
-    let (Ok(_), Ok(setup)) = (read, serde_json::from_str::<Setup>(&first)) else {
+    let Some(setup) = purpose::<Setup>() else {
         return;
     };
     confine(&setup);

@@ -5,7 +5,7 @@
 //! one ends too, and with it the program that it started.
 
 use std::fs::File;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::Opening;
 use super::message::{Message, send};
+use crate::beside::purpose;
 use crate::device::port;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -37,12 +38,7 @@ type Running = Arc<Mutex<Option<Child>>>;
 /// Keeps the source that standard input names open, until standard input closes or the source
 /// ends for good. Nothing is printed: what there is to say goes the way of the bytes.
 pub fn keep() {
-    let mut first = String::new();
-    let mut input = io::stdin().lock();
-    // Whatever starts this says something that can be read.
-    let read = input.read_line(&mut first);
-    drop(input);
-    let (Ok(_), Ok(opening)) = (read, serde_json::from_str::<Opening>(&first)) else {
+    let Some(opening) = purpose::<Opening>() else {
         return;
     };
     let running = Running::default();

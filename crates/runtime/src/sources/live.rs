@@ -4,9 +4,8 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Device;
 use super::message::{Message, receive};
 use super::splitter::{Found, Splitter};
+use crate::beside::Beside;
 use crate::error::{Error, ErrorKind, Result};
 use crate::senses::Kind;
 
@@ -49,11 +49,7 @@ pub enum Event {
 }
 
 /// The process that has a source open. Ended when this is dropped.
-pub struct Kept {
-    process: Child,
-    input: Option<ChildStdin>,
-    output: Option<ChildStdout>,
-}
+pub struct Kept(Beside);
 
 impl Kept {
     /// Starts `keeper`, this program with [`FLAG`](super::FLAG), for a device. Belongs before
@@ -61,46 +57,12 @@ impl Kept {
     ///
     /// # Errors
     /// `Failed` when it cannot be started.
-    pub fn start(mut keeper: Command, device: &Device) -> Result<Self> {
-        let failed = |error: &dyn std::fmt::Display| {
+    pub fn start(keeper: Command, device: &Device) -> Result<Self> {
+        let kept = Beside::start(keeper, Stdio::piped(), &device.opening, FAREWELL);
+        kept.map(Self).map_err(|error| {
             let what = format_args!("the source cannot be opened ({error}); run again");
             Error::new(ErrorKind::Failed, what)
-        };
-        keeper.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // A Ctrl-C is for this process, which ends the other one in order.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut keeper, 0);
-        let mut process = keeper.spawn().map_err(|error| failed(&error))?;
-        let input = process.stdin.take();
-        let output = process.stdout.take();
-        let mut kept = Self {
-            process,
-            input,
-            output,
-        };
-        let opening = serde_json::to_string(&device.opening).map_err(|error| failed(&error))?;
-        let told = kept
-            .input
-            .as_mut()
-            .map(|input| writeln!(input, "{opening}"));
-        told.unwrap_or(Ok(())).map_err(|error| failed(&error))?;
-        Ok(kept)
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        // Closed, it tells the keeper to end what it started, and itself.
-        drop(self.input.take());
-        let start = Instant::now();
-        while start.elapsed() < FAREWELL {
-            if !matches!(self.process.try_wait(), Ok(None)) {
-                return;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        })
     }
 }
 
@@ -160,7 +122,7 @@ impl Live {
             },
             waits: device.is_file(),
         };
-        if let Some(output) = kept.output.take() {
+        if let Some(output) = kept.0.output.take() {
             let shared = Arc::clone(&shared);
             thread::spawn(move || Listener { shared, room }.listen(output, splitter));
         } else {
