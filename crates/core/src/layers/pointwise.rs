@@ -22,6 +22,12 @@ struct Channels {
     first: usize,
 }
 
+impl Channels {
+    fn all(all: usize) -> Self {
+        Self { all, first: 0 }
+    }
+}
+
 /// Room to work in.
 pub(super) struct Room<'a> {
     /// [`Pointwise::scratch_elements`].
@@ -41,40 +47,18 @@ impl Pointwise {
 
     /// `y += W x`.
     pub fn forward(&self, x: &[f32], w: &[f32], y: &mut [f32], mut room: Room<'_>) {
-        let whole = Channels {
-            all: self.inputs,
-            first: 0,
-        };
-        self.each_step(|first, outputs| {
-            let weights = Matrix::new(&w[first * self.inputs..], outputs, self.inputs);
-            let part = Channels {
-                all: self.outputs,
-                first,
-            };
-            self.product(weights, (x, whole), (y, part), true, &mut room);
+        self.each_step(w, |weights, part| {
+            let (x, y) = ((x, Channels::all(self.inputs)), (&mut *y, part));
+            self.product(weights, x, y, true, &mut room);
         });
     }
 
     /// `dx = W^T dy`.
     pub fn backward_input(&self, dy: &[f32], w: &[f32], dx: &mut [f32], mut room: Room<'_>) {
-        let whole = Channels {
-            all: self.inputs,
-            first: 0,
-        };
-        self.each_step(|first, outputs| {
-            let weights = Matrix::new(&w[first * self.inputs..], outputs, self.inputs);
-            let part = Channels {
-                all: self.outputs,
-                first,
-            };
-            let more = first > 0;
-            self.product(
-                weights.transposed(),
-                (dy, part),
-                (dx, whole),
-                more,
-                &mut room,
-            );
+        self.each_step(w, |weights, part| {
+            let (dy, dx) = ((dy, part), (&mut *dx, Channels::all(self.inputs)));
+            let more = part.first > 0;
+            self.product(weights.transposed(), dy, dx, more, &mut room);
         });
     }
 
@@ -89,10 +73,13 @@ impl Pointwise {
         (CACHED_WEIGHTS / self.inputs).clamp(1, self.outputs)
     }
 
-    /// Calls with the first of some outputs, and how many they are.
-    fn each_step(&self, mut run: impl FnMut(usize, usize)) {
+    /// Calls with some outputs' weights, and where those outputs are.
+    fn each_step(&self, w: &[f32], mut run: impl FnMut(Matrix<'_>, Channels)) {
         for first in (0..self.outputs).step_by(self.step()) {
-            run(first, self.step().min(self.outputs - first));
+            let outputs = self.step().min(self.outputs - first);
+            let weights = Matrix::new(&w[first * self.inputs..], outputs, self.inputs);
+            let all = self.outputs;
+            run(weights, Channels { all, first });
         }
     }
 
