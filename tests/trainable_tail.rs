@@ -477,6 +477,18 @@ fn two_classes(tail: &Tail) -> (Vec<f32>, Vec<u16>, usize) {
     (values, labels, width)
 }
 
+/// One view of samples without groups.
+fn of_two_classes<'a>(views: &'a [&'a [f32]], labels: &'a [u16], width: usize) -> Data<'a> {
+    Data {
+        views,
+        held: ViewSet::ORIGINAL,
+        labels,
+        groups: &[],
+        features: width,
+        classes: 2,
+    }
+}
+
 fn small_tail() -> Tail {
     tail_of(&residual(), "sum1")
 }
@@ -501,14 +513,7 @@ fn training_starts_where_frozen_features_end_and_goes_on_from_there() {
     let tail = small_tail();
     let (values, labels, width) = two_classes(&tail);
     let views = [values.as_slice()];
-    let data = Data {
-        views: &views,
-        held: ViewSet::ORIGINAL,
-        labels: &labels,
-        groups: &[],
-        features: width,
-        classes: 2,
-    };
+    let data = of_two_classes(&views, &labels, width);
     let all: Vec<usize> = (0..labels.len()).collect();
     let wishes = Wishes {
         shape: Some(Shape::Tail(Pretrained::new(tail.clone()))),
@@ -561,14 +566,7 @@ fn a_step_follows_the_loss_on_a_plain_vector_as_it_is() {
     let tail = tail_of(&dense(), "flat");
     let (values, labels, width) = two_classes(&tail);
     let views = [values.as_slice()];
-    let data = Data {
-        views: &views,
-        held: ViewSet::ORIGINAL,
-        labels: &labels,
-        groups: &[],
-        features: width,
-        classes: 2,
-    };
+    let data = of_two_classes(&views, &labels, width);
     let all: Vec<usize> = (0..labels.len()).collect();
     let wishes = Wishes {
         shape: Some(Shape::Tail(Pretrained::new(tail))),
