@@ -1,5 +1,7 @@
 //! Means with confidence intervals over few draws, and how many samples a method saves.
 
+use std::time::Instant;
+
 /// Quantiles of Student's t distribution, two-sided 95 %, for 1 to 10 degrees of freedom.
 const T: [f64; 10] = [
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
@@ -69,6 +71,21 @@ pub fn saving(plain: &[(usize, f64)], samples: usize, error: f64) -> Saving {
 pub fn changes(values: &[f64], baselines: &[f64]) -> Vec<f64> {
     let pairs = values.iter().zip(baselines);
     pairs.map(|(value, base)| value / base - 1.0).collect()
+}
+
+/// Median time of a step in microseconds, over `seconds` and at least 5 steps.
+///
+/// # Errors
+/// The step's.
+pub fn median_us<E>(seconds: f64, mut step: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+    let (mut times, all) = (Vec::new(), Instant::now());
+    while times.len() < 5 || all.elapsed().as_secs_f64() < seconds {
+        let start = Instant::now();
+        step()?;
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
 }
 
 #[cfg(test)]

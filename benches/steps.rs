@@ -7,9 +7,8 @@
 //! holds that word.
 
 use std::hint::black_box;
-use std::time::Instant;
 
-use fieldtune_benches::{Failure, machine, results};
+use fieldtune_benches::{Failure, machine, results, statistics};
 use fieldtune_core::adversary::Adversary;
 use fieldtune_core::decay::{Decay, Mode};
 use fieldtune_core::network::{Convolution, Layer, Network, Shape, Window};
@@ -186,12 +185,5 @@ fn median_us(case: &Case, options: Options, way: Perturbed) -> Result<f64, Error
         }
     };
     run()?;
-    let (mut times, start) = (Vec::new(), Instant::now());
-    while times.len() < 5 || start.elapsed().as_secs_f64() < ROUND_SECONDS {
-        let start = Instant::now();
-        run()?;
-        times.push(start.elapsed().as_secs_f64() * 1e6);
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    statistics::median_us(ROUND_SECONDS, run)
 }

@@ -10,20 +10,14 @@ use fieldtune_core::train::Trainer;
 
 use crate::learning::{Learned, Lesson};
 use fieldtune_benches::cases::{CLASSES, Case, FEATURES};
+use fieldtune_benches::statistics::median_us;
 
 /// Median time of a step in microseconds, over `seconds` and at least 5 steps.
 pub fn step_us(case: &Case, seconds: f64) -> Result<f64, Error> {
     case.with_trainer(|trainer, labels| {
         let mut step = || trainer.step(black_box(labels), 1e-4).map(drop);
         (0..4).try_for_each(|_| step())?;
-        let (mut times, all) = (Vec::new(), Instant::now());
-        while times.len() < 5 || all.elapsed().as_secs_f64() < seconds {
-            let start = Instant::now();
-            step()?;
-            times.push(start.elapsed().as_secs_f64() * 1e6);
-        }
-        times.sort_by(f64::total_cmp);
-        Ok(times[times.len() / 2])
+        median_us(seconds, step)
     })
 }
 
